@@ -1,0 +1,240 @@
+"""The configuration: one frozen model per section of config.yaml. `load` reads file and environment; see settings.py for how."""
+
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+#: consumer options that the monitor owns; in `options` they are refused
+OWNED_KAFKA_OPTIONS = frozenset(
+    {
+        "bootstrap_servers", "group_id", "enable_auto_commit", "auto_commit_interval_ms", "auto_offset_reset", "key_deserializer",
+        "value_deserializer", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "ssl_cafile",
+        "ssl_certfile", "ssl_keyfile", "ssl_password", "allow_auto_create_topics", "consumer_timeout_ms", "client_id",
+    }
+)  # fmt: skip
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error: a misspelt setting must never be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("must be an IANA time zone such as UTC or Europe/Berlin")
+    return name
+
+
+def _quoted_time(value: object) -> object:
+    if isinstance(value, int):  # YAML 1.1 reads 06:00 as the number 360
+        raise ValueError('must be a time of day in quotes, such as "06:00"')
+    return value
+
+
+def _trimmed_brand(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_quoted_time)]
+BrandName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_trimmed_brand)]
+SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Field_ = Literal["created_at", "text", "user_id", "id", "brand", "lang"]
+
+
+class SourceSection(Section):
+    """What every source has."""
+
+    name: SourceName
+    id_space: str | None = None  # default: the source's name
+    brand: BrandName | None = None
+    columns: dict[Field_, str] = {}  # our name -> theirs
+    created_at_format: str = "iso"  # iso, epoch_s, epoch_ms or a strptime pattern
+
+    @model_validator(mode="after")
+    def _check_format(self) -> "SourceSection":
+        if self.created_at_format not in {"iso", "epoch_s", "epoch_ms"} and "%" not in self.created_at_format:
+            raise ValueError(f"created_at_format {self.created_at_format!r} must be iso, epoch_s, epoch_ms or a strptime pattern with %")
+        return self
+
+
+class DropFolderSection(SourceSection):
+    """A watched folder of CSV files."""
+
+    kind: Literal["drop_folder"]
+    path: Path
+    settle_s: float = Field(2.0, ge=0, le=3600)
+    done_keep_days: int = Field(30, ge=0)
+
+
+class KafkaSection(SourceSection):
+    """Topics of a Kafka cluster."""
+
+    kind: Literal["kafka"]
+    bootstrap_servers: list[str] = Field(min_length=1)
+    topics: list[str] = Field(min_length=1)
+    group_id: str = "sentiment-monitor"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password_from: str | None = None  # the NAME of the environment variable or credential file
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    options: dict[str, Any] = {}  # further kafka-python consumer options
+
+    @model_validator(mode="after")
+    def _check_conflicts(self) -> "KafkaSection":
+        owned = sorted(OWNED_KAFKA_OPTIONS & set(self.options))
+        if owned:
+            raise ValueError(f"options {', '.join(owned)} belong to the monitor and cannot be set; use the source's own keys")
+        sasl = self.security_protocol.startswith("SASL")
+        if sasl and not (self.sasl_mechanism and self.username and self.password_from):
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, username and password_from")
+        if not sasl and (self.sasl_mechanism or self.username or self.password_from):
+            raise ValueError(f"sasl_mechanism, username and password_from need a SASL security_protocol, not {self.security_protocol}")
+        return self
+
+
+AnySource = Annotated[DropFolderSection | KafkaSection, Field(discriminator="kind")]
+
+
+class ScoringSection(Section):
+    """How posts are scored and batched."""
+
+    bundle: str = "social-gru"
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    max_batch_posts: int = Field(4096, ge=1, le=100_000)
+    max_batch_chars: int = Field(2_000_000, ge=1)
+    max_wait_ms: int = Field(100, ge=0, le=60_000)
+    max_text_chars: int = Field(20_000, ge=1, le=1_000_000)
+    other_languages: Literal["score", "skip"] = "score"
+
+
+class StoreSection(Section):
+    """Where rows go and what is kept of them."""
+
+    url: str = "sqlite:///data/sentiment.db"
+    keep_text: bool = True
+    retention_days: int = Field(365, ge=1)
+    user_id: Literal["keep", "hash", "drop"] = "keep"
+    migrate_on_start: bool = True
+
+    @model_validator(mode="after")
+    def _check_url(self) -> "StoreSection":
+        if not self.url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("url must start with sqlite:/// or postgresql://")
+        return self
+
+
+class ScheduleSection(Section):
+    """When the scheduler's jobs run; times of day are in time_zone."""
+
+    refresh_s: float = Field(15, gt=0, le=3600)
+    deliver_s: float = Field(5, gt=0, le=3600)
+    retain_at: TimeOfDay = time(3, 30)
+    recount_at: TimeOfDay = time(4, 0)
+
+
+class ReportSection(Section):
+    """The daily CSV and plot for stakeholders; off while dir is null."""
+
+    dir: Path | None = None
+    at: TimeOfDay = time(6, 0)
+
+
+class SlackSection(Section):
+    """How alerts reach Slack; secrets come from the environment only."""
+
+    channel: str = Field("#brand-alerts", min_length=1)
+    base_url: str = "https://slack.com/api/"
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+
+
+class BrandRule(Section):
+    """What one brand has of its own; null means the general value."""
+
+    threshold: float | None = Field(None, ge=0, le=1)
+    min_posts: int | None = Field(None, ge=1)
+    certainty: float | None = Field(None, ge=0, lt=1)
+    channel: str | None = None
+
+
+class AlertsSection(Section):
+    """The alert rules; SIGHUP reloads this section."""
+
+    threshold: float = Field(0.45, ge=0, le=1)
+    min_posts: int = Field(30, ge=1)
+    certainty: float = Field(0.95, ge=0, lt=1)
+    max_span_days: int = Field(7, ge=1)
+    recover_margin: float = Field(0.02, ge=0, le=1)
+    running_day_from: TimeOfDay = time(12, 0)
+    max_age_days: int = Field(7, ge=1)
+    hold_s: float = Field(900, ge=0)
+    no_data_days: int = Field(0, ge=0)
+    slack: SlackSection = SlackSection()
+    brands: dict[BrandName, BrandRule] = {}
+
+
+class HttpSection(Section):
+    """Health, metrics, status page and POST /score."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)  # 0: a free port
+    public_url: str = ""
+
+
+class LoggingSection(Section):
+    """Log lines."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+def _default_sources() -> list[AnySource]:
+    return [DropFolderSection(name="inbox", kind="drop_folder", path=Path("inbox"))]
+
+
+class Config(Section):
+    """The whole configuration. `base_dir` is the folder that relative paths are relative to (the configuration file's)."""
+
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    brand: BrandName = "default"
+    max_brands: int = Field(1000, ge=1)
+    sources: list[AnySource] = Field(default_factory=_default_sources, min_length=1)
+    max_invalid_share: float = Field(0.5, gt=0, le=1)
+    scoring: ScoringSection = ScoringSection()
+    store: StoreSection = StoreSection()
+    schedule: ScheduleSection = ScheduleSection()
+    report: ReportSection = ReportSection()
+    alerts: AlertsSection = AlertsSection()
+    http: HttpSection = HttpSection()
+    logging: LoggingSection = LoggingSection()
+    base_dir: Path = Field(Path(), exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Config":
+        names = [source.name for source in self.sources]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"source names must differ: {', '.join(double)} is used more than once")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone that days are counted in."""
+        return ZoneInfo(self.time_zone)
+
+    def path(self, relative: Path | str) -> Path:
+        """`relative` seen from the configuration file's folder; an absolute path stays as it is."""
+        return self.base_dir / relative
+
+    def store_url(self) -> str:
+        """The store's URL with a relative SQLite path made absolute; without the password."""
+        scheme, separator, path = self.store.url.partition("sqlite:///")
+        return f"sqlite:///{self.path(path)}" if separator and not scheme else self.store.url

@@ -1,0 +1,48 @@
+"""Everything that the monitor raises on purpose.
+
+MonitorError
+├── ConfigError          exit 78: configuration, bundle or schema is not usable; trying again changes nothing
+├── Unavailable          exit 69: a service does not answer now; wait and try again
+│   ├── StoreUnavailable
+│   └── SourceUnavailable
+└── TooManyRefused       exit 65: a source gave more bad records than max_invalid_share allows
+"""
+
+
+class MonitorError(Exception):
+    """Base of the tree; `exit_code` is what a command ends with when nobody catches it."""
+
+    exit_code = 1
+
+
+class ConfigError(MonitorError):
+    """The configuration, the bundle or the database schema cannot be used as it is."""
+
+    exit_code = 78
+
+
+class Unavailable(MonitorError):
+    """A service does not answer now. Nothing was lost; the same call may succeed later."""
+
+    exit_code = 69
+
+
+class StoreUnavailable(Unavailable):
+    """The database cannot be reached, is locked, full or read-only."""
+
+
+class SourceUnavailable(Unavailable):
+    """The broker or the folder cannot be reached."""
+
+
+class TooManyRefused(MonitorError):
+    """More than `max_invalid_share` of a source's last records were refused; the batch in hand was not stored."""
+
+    exit_code = 65
+
+    def __init__(self, source: str, n_refused: int, n_judged: int) -> None:
+        """`n_refused` of the last `n_judged` records of `source` were refused."""
+        super().__init__(f"{n_refused} of the last {n_judged} records of source {source} were refused")
+        self.source = source
+        self.n_refused = n_refused
+        self.n_judged = n_judged
