@@ -1,11 +1,21 @@
 """The configuration: one frozen model per section of config.yaml. `load` reads file and environment; see settings.py for how."""
 
+import re
+import unicodedata
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 #: consumer options that the monitor owns; in `options` they are refused
 OWNED_KAFKA_OPTIONS = frozenset(
@@ -20,7 +30,7 @@ OWNED_KAFKA_OPTIONS = frozenset(
 class Section(BaseModel):
     """Frozen, and an unknown key is an error: a misspelt setting must never be ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _known_zone(name: str) -> str:
@@ -30,19 +40,48 @@ def _known_zone(name: str) -> str:
 
 
 def _quoted_time(value: object) -> object:
-    if isinstance(value, int):  # YAML 1.1 reads 06:00 as the number 360
-        raise ValueError('must be a time of day in quotes, such as "06:00"')
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value):
+        raise ValueError('must be a time of day in quotes, such as "06:00"')  # YAML 1.1 reads a bare 12:00 as the number 720
+    return time.fromisoformat(value)
+
+
+def _not_truth(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take true for 1
+        raise ValueError("must be a number, not true or false")
     return value
 
 
-def _trimmed_brand(value: str) -> str:
-    if not value.strip():
+def _not_blank(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
         raise ValueError("must not be blank")
     return value
 
 
+def _brand(value: str) -> str:
+    return unicodedata.normalize("NFC", value).strip()  # as posts' brands are, so that both meet
+
+
+def _store_url(value: str) -> str:
+    if not re.match(r"sqlite:///.|postgresql(\+psycopg)?://.", value):
+        raise ValueError("must start with sqlite:/// and a path, or with postgresql:// and a host")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if value and not re.match(r"https?://[^/\s]", value):
+        raise ValueError("must start with http:// or https://")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_truth)]
+Number = Annotated[float, BeforeValidator(_not_truth)]
 TimeOfDay = Annotated[time, BeforeValidator(_quoted_time)]
-BrandName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_trimmed_brand)]
+BrandName = Annotated[str, StringConstraints(max_length=100), BeforeValidator(_not_blank), AfterValidator(_brand)]
+FilePath = Annotated[Path, BeforeValidator(_not_blank)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Field_ = Literal["created_at", "text", "user_id", "id", "brand", "lang"]
 
@@ -67,9 +106,9 @@ class DropFolderSection(SourceSection):
     """A watched folder of CSV files."""
 
     kind: Literal["drop_folder"]
-    path: Path
-    settle_s: float = Field(2.0, ge=0, le=3600)
-    done_keep_days: int = Field(30, ge=0)
+    path: FilePath
+    settle_s: Number = Field(2.0, ge=0, le=3600)
+    done_keep_days: Whole = Field(30, ge=0)
 
 
 class KafkaSection(SourceSection):
@@ -83,9 +122,9 @@ class KafkaSection(SourceSection):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str | None = None
     password_from: str | None = None  # the NAME of the environment variable or credential file
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    ssl_cafile: FilePath | None = None
+    ssl_certfile: FilePath | None = None
+    ssl_keyfile: FilePath | None = None
     options: dict[str, Any] = {}  # further kafka-python consumer options
 
     @model_validator(mode="after")
@@ -109,34 +148,28 @@ class ScoringSection(Section):
 
     bundle: str = "social-gru"
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    max_batch_posts: int = Field(4096, ge=1, le=100_000)
-    max_batch_chars: int = Field(2_000_000, ge=1)
-    max_wait_ms: int = Field(100, ge=0, le=60_000)
-    max_text_chars: int = Field(20_000, ge=1, le=1_000_000)
+    max_batch_posts: Whole = Field(4096, ge=1, le=100_000)
+    max_batch_chars: Whole = Field(2_000_000, ge=1)
+    max_wait_ms: Whole = Field(100, ge=0, le=60_000)
+    max_text_chars: Whole = Field(20_000, ge=1, le=1_000_000)
     other_languages: Literal["score", "skip"] = "score"
 
 
 class StoreSection(Section):
     """Where rows go and what is kept of them."""
 
-    url: str = "sqlite:///data/sentiment.db"
+    url: StoreUrl = "sqlite:///data/sentiment.db"
     keep_text: bool = True
-    retention_days: int = Field(365, ge=1)
+    retention_days: Whole = Field(365, ge=1)
     user_id: Literal["keep", "hash", "drop"] = "keep"
     migrate_on_start: bool = True
-
-    @model_validator(mode="after")
-    def _check_url(self) -> "StoreSection":
-        if not self.url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-            raise ValueError("url must start with sqlite:/// or postgresql://")
-        return self
 
 
 class ScheduleSection(Section):
     """When the scheduler's jobs run; times of day are in time_zone."""
 
-    refresh_s: float = Field(15, gt=0, le=3600)
-    deliver_s: float = Field(5, gt=0, le=3600)
+    refresh_s: Number = Field(15, gt=0, le=3600)
+    deliver_s: Number = Field(5, gt=0, le=3600)
     retain_at: TimeOfDay = time(3, 30)
     recount_at: TimeOfDay = time(4, 0)
 
@@ -144,7 +177,7 @@ class ScheduleSection(Section):
 class ReportSection(Section):
     """The daily CSV and plot for stakeholders; off while dir is null."""
 
-    dir: Path | None = None
+    dir: FilePath | None = None
     at: TimeOfDay = time(6, 0)
 
 
@@ -152,31 +185,31 @@ class SlackSection(Section):
     """How alerts reach Slack; secrets come from the environment only."""
 
     channel: str = Field("#brand-alerts", min_length=1)
-    base_url: str = "https://slack.com/api/"
+    base_url: WebUrl = "https://slack.com/api/"
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
 
 
 class BrandRule(Section):
     """What one brand has of its own; null means the general value."""
 
-    threshold: float | None = Field(None, ge=0, le=1)
-    min_posts: int | None = Field(None, ge=1)
-    certainty: float | None = Field(None, ge=0, lt=1)
+    threshold: Number | None = Field(None, ge=0, le=1)
+    min_posts: Whole | None = Field(None, ge=1)
+    certainty: Number | None = Field(None, ge=0, lt=1)
     channel: str | None = None
 
 
 class AlertsSection(Section):
     """The alert rules; SIGHUP reloads this section."""
 
-    threshold: float = Field(0.45, ge=0, le=1)
-    min_posts: int = Field(30, ge=1)
-    certainty: float = Field(0.95, ge=0, lt=1)
-    max_span_days: int = Field(7, ge=1)
-    recover_margin: float = Field(0.02, ge=0, le=1)
+    threshold: Number = Field(0.45, ge=0, le=1)
+    min_posts: Whole = Field(30, ge=1)
+    certainty: Number = Field(0.95, ge=0, lt=1)
+    max_span_days: Whole = Field(7, ge=1)
+    recover_margin: Number = Field(0.02, ge=0, le=1)
     running_day_from: TimeOfDay = time(12, 0)
-    max_age_days: int = Field(7, ge=1)
-    hold_s: float = Field(900, ge=0)
-    no_data_days: int = Field(0, ge=0)
+    max_age_days: Whole = Field(7, ge=1)
+    hold_s: Number = Field(900, ge=0)
+    no_data_days: Whole = Field(0, ge=0)
     slack: SlackSection = SlackSection()
     brands: dict[BrandName, BrandRule] = {}
 
@@ -185,8 +218,8 @@ class HttpSection(Section):
     """Health, metrics, status page and POST /score."""
 
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)  # 0: a free port
-    public_url: str = ""
+    port: Whole = Field(8080, ge=0, le=65535)  # 0: a free port
+    public_url: WebUrl = ""
 
 
 class LoggingSection(Section):
@@ -205,9 +238,9 @@ class Config(Section):
 
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     brand: BrandName = "default"
-    max_brands: int = Field(1000, ge=1)
+    max_brands: Whole = Field(1000, ge=1)
     sources: list[AnySource] = Field(default_factory=_default_sources, min_length=1)
-    max_invalid_share: float = Field(0.5, gt=0, le=1)
+    max_invalid_share: Number = Field(0.5, gt=0, le=1)
     scoring: ScoringSection = ScoringSection()
     store: StoreSection = StoreSection()
     schedule: ScheduleSection = ScheduleSection()
