@@ -22,7 +22,7 @@ class Polled(msgspec.Struct):
 
 
 class Source(Protocol):
-    """Where posts come from. One thread, the owner, calls every method; `lag` and `caught_up` may be read from any thread.
+    """Where posts come from. One thread, the owner, calls every method; `lag`, `caught_up` and `is_current` may be read from any thread.
 
     `now` is never asked of a clock that a test cannot set: implementations take a `clock` in their constructor.
     """
@@ -62,7 +62,13 @@ class Source(Protocol):
         """Forget what was polled but not committed and go on from the stored positions (after `refuse`, or a changed position)."""
 
     def is_current(self, batch: Batch) -> bool:
-        """False when a rebalance took a partition of the batch away since it was polled: its records need not be scored."""
+        """False when rebalances took every partition of the batch away since it was polled: it need not be scored.
+
+        A batch that still has one partition of ours goes on whole: the keys absorb what the new owner reads again.
+        """
+
+    def paused(self) -> str | None:
+        """Why the source is paused until `sources resume`; None while it reads. Any thread."""
 
     def mark_end(self) -> None:
         """Remember what is there now: `reached_end` is about this mark (`run --once`)."""

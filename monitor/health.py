@@ -1,0 +1,77 @@
+"""What works, what is waited for, and whether the loops still turn: behind /livez, /readyz, the watchdog and `status`."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from monitor.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+#: a loop that has not turned for this long is stuck; idle and waiting turns count as turning
+MAX_TURN_S = 120.0
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One thing the daemon stands on."""
+
+    name: str  # store, bundle, source NAME, slack
+    ok: bool
+    detail: str
+    needed: bool  # False: shown, but does not make the daemon unready (slack)
+
+
+class Health:
+    """Thread-safe. Every change is logged once, not every retry."""
+
+    def __init__(self, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._parts: dict[str, Part] = {}
+        self._turns: dict[str, float] = {}
+
+    def up(self, name: str, detail: str = "ok", *, needed: bool = True) -> None:
+        """`name` works; logged when it did not before."""
+        with self._lock:
+            before = self._parts.get(name)
+            self._parts[name] = Part(name, ok=True, detail=detail, needed=needed)
+        self._metrics.part_up.labels(name).set(1)
+        if before is not None and not before.ok:
+            log.info("%s works again", name)
+
+    def down(self, name: str, detail: str, *, needed: bool = True) -> None:
+        """`name` is waited for; logged the first time only."""
+        with self._lock:
+            before = self._parts.get(name)
+            self._parts[name] = Part(name, ok=False, detail=detail, needed=needed)
+        self._metrics.part_up.labels(name).set(0)
+        self._metrics.retries.labels(name).inc()
+        if before is None or before.ok:
+            log.warning("%s is not available, trying again until it is: %s", name, detail)
+
+    def turn(self, loop: str) -> None:
+        """The loop goes on: it worked, idled or waited."""
+        self._turns[loop] = self._monotonic()
+
+    def ended(self, loop: str) -> None:
+        """The loop ended on purpose."""
+        self._turns.pop(loop, None)
+
+    def stuck(self) -> list[str]:
+        """Loops that have not turned for MAX_TURN_S."""
+        now = self._monotonic()
+        return sorted(loop for loop, at in dict(self._turns).items() if now - at > MAX_TURN_S)
+
+    def parts(self) -> list[Part]:
+        """Every part, in the order in which they appeared."""
+        with self._lock:
+            return list(self._parts.values())
+
+    def ready(self) -> bool:
+        """True when every needed part works."""
+        parts = self.parts()
+        return bool(parts) and all(part.ok for part in parts if part.needed)

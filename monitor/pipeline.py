@@ -1,0 +1,345 @@
+"""poll -> score -> save -> commit: one owner thread a source, one scorer thread, one saver thread, bounded queues between them."""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from monitor.batching import Batcher, BatchLimits
+from monitor.errors import StoreUnavailable, TooManyRefused, Unavailable
+from monitor.health import Health
+from monitor.metrics import Metrics
+from monitor.posts import Batch, Saved, ScoredBatch, StreamPartition
+from monitor.protocols import Scorer, Source
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.5  #: longest wait of one turn: how late a stop or a resume can be noticed
+RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)  #: pauses between attempts while a part is away
+QUEUE_BATCHES = 2  #: batches that may wait before each stage: bounds memory, keeps the stages busy
+
+
+class Bookkeeper(Protocol):
+    """What the pipeline needs of the store; every method is one transaction and may raise StoreUnavailable."""
+
+    def save(self, batch: ScoredBatch) -> Saved:
+        """Posts, dead letters, positions and totals in one transaction; raises TooManyRefused, and then nothing was stored."""
+
+    def refuse(self, batch: Batch, reason: str, *, pause: bool) -> None:
+        """Start judging the source afresh and, with `pause`, mark it paused at its stored positions."""
+
+
+class Outcome(msgspec.Struct):
+    """What became of a batch: saved, refused, or (both None) dropped because it will be polled again."""
+
+    batch: Batch
+    saved: Saved | None = None
+    refused: TooManyRefused | None = None
+
+
+class Lane:
+    """One source on its way through the pipeline. Its owner thread alone touches the source; other threads append outcomes."""
+
+    def __init__(self, source: Source, limits: BatchLimits) -> None:
+        self.source = source
+        self.batcher = Batcher(source.name, limits)
+        self.outcomes: deque[Outcome] = deque()
+        self.closed: deque[Batch] = deque()  # batches that wait for room in the queue
+        self.epoch = 0  # raised by the saver when a batch is refused: later batches of the old epoch are dropped
+        self.poll_epoch = 0  # the epoch that the owner polls in; follows `epoch` once the refusal is settled
+        self.n_in_flight = 0
+        self.is_open = False
+        self.was_refused = False
+        self.n_records = 0
+        self.n_inserted = 0
+        self.n_seen_before = 0
+        self.n_refused = 0
+
+    @property
+    def name(self) -> str:
+        """The part's name in /readyz."""
+        return f"source {self.source.name}"
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of this source is under way."""
+        return self.batcher.is_empty and not self.closed and not self.outcomes and self.n_in_flight == 0
+
+
+class Work(msgspec.Struct):
+    """A batch between two stages."""
+
+    lane: Lane
+    batch: Batch
+    epoch: int
+    scored: ScoredBatch | None = None
+
+
+class Pipeline:
+    """Runs the stages, in threads (`start`, `stop`) or one after the other (`run_once`)."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        scorer: Scorer,
+        bookkeeper: Bookkeeper,
+        health: Health,
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lanes = list(lanes)
+        self._scorer = scorer
+        self._bookkeeper = bookkeeper
+        self._health = health
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._to_score: queue.Queue[Work] = queue.Queue(QUEUE_BATCHES)
+        self._to_save: queue.Queue[Work] = queue.Queue(QUEUE_BATCHES)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.failure: BaseException | None = None
+
+    # ---- one after the other -------------------------------------------------------------------------------------
+
+    def open_lane(self, lane: Lane) -> None:
+        """Open the lane's source; Unavailable when it does not answer."""
+        lane.source.open()
+        lane.is_open = True
+        self._health.up(lane.name)
+
+    def run_once(self, lane: Lane) -> bool:
+        """One turn of one lane: poll until a batch closes or nothing more is ready, score, save, commit. True if it found work."""
+        batches: list[Batch] = []
+        while not batches:
+            polled = lane.source.poll(lane.batcher.room(), IDLE_S)
+            batches = lane.batcher.add(polled, self._monotonic())
+            if not polled.records and not polled.ends_file:
+                batches += lane.batcher.flush()
+                break
+        for batch in batches:
+            work = Work(lane, batch, lane.poll_epoch)
+            lane.n_in_flight += 1
+            self._score(work)
+            outcome = self._save(work)
+            lane.outcomes.append(outcome)
+            self._settle(lane)
+            if outcome.refused is not None:
+                break  # the rest was polled after it and will be polled again
+        return bool(batches)
+
+    # ---- in threads ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every thread; an unexpected error in one ends up in `failure` and stops all."""
+        loops: list[tuple[str, Callable[[], None]]] = [("scorer", self._score_loop), ("saver", self._save_loop)]
+        loops += [(f"owner of {lane.source.name}", lambda lane=lane: self._own_loop(lane)) for lane in self.lanes]  # type: ignore[misc]
+        for name, loop in loops:
+            thread = threading.Thread(target=self._guard, args=(name, loop), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish the batches in hand, commit them and close the sources; False if a thread did not end in time."""
+        self._stopping.set()
+        deadline = self._monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _guard(self, name: str, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the daemon must end and be restarted; nothing was committed
+            log.exception("%s failed", name)
+            self.failure = error
+            self._stopping.set()
+        finally:
+            self._health.ended(name)
+
+    def _own_loop(self, lane: Lane) -> None:
+        n_failed = 0
+        try:
+            while not self._stopping.is_set() or lane.n_in_flight:
+                self._health.turn(f"owner of {lane.source.name}")
+                try:
+                    self._own_turn(lane)
+                    n_failed = 0
+                except Unavailable as error:
+                    self._health.down(lane.name, str(error))
+                    if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
+                        break  # what is in hand was saved or will be polled again; only the source's own record of it waits
+                    n_failed += 1
+        finally:
+            lane.source.close()
+
+    def _own_turn(self, lane: Lane) -> None:
+        """Commit what was saved, hand on what is closed, poll when there is room."""
+        if not lane.is_open:
+            self.open_lane(lane)
+        self._settle(lane)
+        if self._stopping.is_set():
+            lane.source.keep_alive()
+            time.sleep(0.01)  # only saves in hand are left: wait for the saver
+            return
+        if self._hand_on(lane):
+            now = self._monotonic()
+            polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(now, IDLE_S))
+            self._tell_state(lane)
+            self._metrics.records_polled.labels(lane.source.name).inc(len(polled.records))
+            lane.closed.extend(lane.batcher.add(polled, self._monotonic()))
+            self._hand_on(lane)
+        else:
+            lane.source.keep_alive()
+            self._stopping.wait(0.01)
+
+    def _tell_state(self, lane: Lane) -> None:
+        reason = lane.source.paused()
+        if reason is None:
+            self._health.up(lane.name)
+        else:
+            self._health.down(lane.name, f"paused: {reason}; see `sources resume {lane.source.name}`")
+
+    def _hand_on(self, lane: Lane) -> bool:
+        """Put closed batches into the queue; False while it is full."""
+        while lane.closed:
+            work = Work(lane, lane.closed[0], lane.poll_epoch)
+            lane.n_in_flight += 1
+            try:
+                self._to_score.put_nowait(work)
+            except queue.Full:
+                lane.n_in_flight -= 1
+                return False
+            lane.closed.popleft()
+        return True
+
+    def _score_loop(self) -> None:
+        while self._has_work(self._to_score):
+            self._health.turn("scorer")
+            work = _get(self._to_score)
+            if work is None:
+                continue
+            if self._is_stale(work):
+                work.lane.outcomes.append(Outcome(work.batch))
+                continue
+            self._score(work)
+            self._put_to_save(work)
+
+    def _put_to_save(self, work: Work) -> None:
+        while True:
+            self._health.turn("scorer")
+            try:
+                self._to_save.put(work, timeout=IDLE_S)
+                return
+            except queue.Full:
+                continue
+
+    def _save_loop(self) -> None:
+        while self._has_work(self._to_save):
+            self._health.turn("saver")
+            work = _get(self._to_save)
+            if work is not None:
+                work.lane.outcomes.append(Outcome(work.batch) if work.epoch != work.lane.epoch else self._save_patiently(work))
+
+    def _has_work(self, waiting: "queue.Queue[Work]") -> bool:
+        """False once a stop was asked for and nothing of any lane is under way before the saver."""
+        return not self._stopping.is_set() or not waiting.empty() or any(lane.n_in_flight for lane in self.lanes)
+
+    def _save_patiently(self, work: Work) -> Outcome:
+        """Save, waiting for the store as long as it takes; a batch is given up only when the daemon stops (it is polled again)."""
+        n_failed = 0
+        while True:
+            self._health.turn("saver")
+            try:
+                outcome = self._save(work)
+                self._health.up("store")
+                return outcome
+            except StoreUnavailable as error:
+                self._health.down("store", str(error))
+                if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
+                    # later batches must not overtake this one: their positions would skip its records
+                    work.lane.epoch += 1
+                    return Outcome(work.batch)
+                n_failed += 1
+
+    # ---- the stages ----------------------------------------------------------------------------------------------
+
+    def _is_stale(self, work: Work) -> bool:
+        return work.epoch != work.lane.epoch or not work.lane.source.is_current(work.batch)
+
+    def _score(self, work: Work) -> None:
+        posts = work.batch.posts
+        with self._metrics.stage_seconds.labels("score").time():
+            scores = self._scorer.score(posts)
+        self._metrics.batch_posts.observe(len(posts))
+        work.scored = ScoredBatch(work.batch, scores, self._scorer.model, datetime.now(UTC))
+
+    def _save(self, work: Work) -> Outcome:
+        assert work.scored is not None
+        try:
+            with self._metrics.stage_seconds.labels("save").time():
+                saved = self._bookkeeper.save(work.scored)
+        except TooManyRefused as refused:
+            work.lane.epoch += 1  # what was polled after it must not be stored either
+            return Outcome(work.batch, refused=refused)
+        return Outcome(work.batch, saved=saved)
+
+    def _settle(self, lane: Lane) -> None:
+        """Tell the source what became of its batches, in order."""
+        while lane.outcomes:
+            outcome = lane.outcomes[0]
+            if outcome.refused is not None:
+                self._refuse(lane, outcome.batch, outcome.refused)
+            elif outcome.saved is not None:
+                with self._metrics.stage_seconds.labels("commit").time():
+                    lane.source.commit(outcome.batch, outcome.saved)
+                self._count(lane, outcome.batch, outcome.saved)
+            lane.outcomes.popleft()
+            lane.n_in_flight -= 1
+
+    def _refuse(self, lane: Lane, batch: Batch, refused: TooManyRefused) -> None:
+        reason = f"{refused.n_refused} of the last {refused.n_judged} records were refused"
+        log.error("too many bad records", extra={"source": lane.source.name, "refused": refused.n_refused, "judged": refused.n_judged})
+        self._bookkeeper.refuse(batch, reason, pause=lane.source.kind == "kafka")
+        lane.batcher.drop()
+        lane.closed.clear()
+        lane.source.refuse(batch, reason)
+        lane.source.rewind()
+        lane.poll_epoch = lane.epoch
+        lane.was_refused = True
+
+    def _count(self, lane: Lane, batch: Batch, saved: Saved) -> None:
+        name = lane.source.name
+        lane.n_records += len(batch.records)
+        lane.n_inserted += saved.n_inserted
+        lane.n_seen_before += saved.n_seen_before
+        lane.n_refused += sum(saved.refused.values())
+        self._metrics.posts_saved.labels(name, "inserted").inc(saved.n_inserted)
+        self._metrics.posts_saved.labels(name, "seen_before").inc(saved.n_seen_before)
+        for reason, n_refused in saved.refused.items():
+            self._metrics.dead_letters.labels(name, reason.value).inc(n_refused)
+        self._metrics.batch_age_seconds.observe(max(0.0, self._monotonic() - batch.polled_at))
+        posts = batch.posts
+        if posts:
+            self._metrics.newest_post.labels(name).set(max(post.created_at for post in posts).timestamp())
+
+
+def _get(waiting: "queue.Queue[Work]") -> Work | None:
+    try:
+        return waiting.get(timeout=IDLE_S)
+    except queue.Empty:
+        return None
+
+
+def start_offsets(batch: Batch) -> dict[StreamPartition, int]:
+    """The first offset of the batch in every stream and partition: where a source is paused at when nothing of it was stored yet."""
+    offsets = dict(batch.positions)
+    for record in batch.records:
+        key = StreamPartition(record.place.stream, record.place.partition)
+        offsets[key] = min(offsets.get(key, record.place.offset), record.place.offset)
+    return offsets
