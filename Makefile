@@ -1,0 +1,62 @@
+# One place for every command; `make` alone lists them.
+PYTHON ?= python3
+# A further index to look for PyTorch on, e.g. https://download.pytorch.org/whl/cpu: on Linux the default one has the large CUDA build.
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INPUTS := pyproject.toml constraints.txt
+CHECKED := .[test,lint]
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@echo 'PYTHON=python3.12 chooses the Python that .venv is made with, TORCH_INDEX=URL a further index for PyTorch.'
+
+run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your own
+	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
+
+test: $(VENV)/.tests ## every test; make test ARGS="-k slack" only some
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lints ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: $(VENV)/.tests ## posts per second, stage by stage and end to end
+	@exec $(BIN)/python tests/bench.py $(ARGS)
+
+clean: ## removes .venv and what builds and tests left behind; data stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find monitor models tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp newer than pyproject.toml and constraints.txt means that everything is installed: the next `make` calls no pip.
+$(VENV)/.runs: $(INPUTS)
+	$(call install,.,1 to 3 minutes)
+	@touch $@
+
+$(VENV)/.tests: $(INPUTS)
+	$(call install,.[test],1 to 4 minutes)
+	@touch $(VENV)/.runs $@
+
+$(VENV)/.lints: $(INPUTS)
+	$(call install,$(CHECKED),1 to 4 minutes)
+	@touch $(VENV)/.runs $(VENV)/.tests $@
+
+# PyTorch comes first and by its exact version: a range could bring a build for another accelerator, gigabytes of it.
+define install
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Setting up $(VENV) from constraints.txt (PyTorch is most of it): $(2) the first time, seconds after that ..."
+	@$(PIP) install $(addprefix --extra-index-url ,$(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install --constraint constraints.txt --editable "$(1)"
+endef
+
+define check_python
+{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  || { echo 'sentiment-monitor needs Python 3.11 or newer, and "$(PYTHON)" is not that: try make PYTHON=python3.12 ...' >&2; exit 1; }; } \
+&& { $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+  || { echo '$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv).' >&2; exit 1; }; }
+endef
