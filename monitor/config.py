@@ -1,10 +1,10 @@
-"""The configuration: one frozen model per section of config.yaml. `load` reads file and environment; see settings.py for how."""
+"""The configuration: one frozen model per section of config.yaml; settings.py loads it from file and environment."""
 
 import re
 import unicodedata
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -20,17 +20,46 @@ from pydantic import (
 #: consumer options that the monitor owns; in `options` they are refused
 OWNED_KAFKA_OPTIONS = frozenset(
     {
-        "bootstrap_servers", "group_id", "enable_auto_commit", "auto_commit_interval_ms", "auto_offset_reset", "key_deserializer",
-        "value_deserializer", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "ssl_cafile",
-        "ssl_certfile", "ssl_keyfile", "ssl_password", "allow_auto_create_topics", "consumer_timeout_ms", "client_id",
+        "bootstrap_servers",
+        "group_id",
+        "client_id",
+        "enable_auto_commit",
+        "auto_commit_interval_ms",
+        "auto_offset_reset",
+        "key_deserializer",
+        "value_deserializer",
+        "allow_auto_create_topics",
+        "consumer_timeout_ms",
+        "security_protocol",
+        "sasl_mechanism",
+        "sasl_plain_username",
+        "sasl_plain_password",
+        "ssl_cafile",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_password",
     }
-)  # fmt: skip
+)
 
 
 class Section(BaseModel):
     """Frozen, and an unknown key is an error: a misspelt setting must never be ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, value: object) -> object:
+        """A section or map whose keys are all commented out reads as null."""
+        if not isinstance(value, dict):
+            return value
+        return {key: inner for key, inner in value.items() if inner is not None or not cls._holds_keys(key)}
+
+    @classmethod
+    def _holds_keys(cls, name: object) -> bool:
+        field = cls.model_fields.get(str(name))
+        kind = get_origin(field.annotation) or field.annotation if field else None
+        return isinstance(kind, type) and issubclass(kind, (Section, dict))
 
 
 def _known_zone(name: str) -> str:
@@ -43,13 +72,14 @@ def _quoted_time(value: object) -> object:
     if isinstance(value, time):
         return value
     if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value):
-        raise ValueError('must be a time of day in quotes, such as "06:00"')  # YAML 1.1 reads a bare 12:00 as the number 720
+        # YAML 1.1 reads a bare 12:00 as the number 720
+        raise ValueError('must be a time of day in quotes, such as "06:00"')
     return time.fromisoformat(value)
 
 
 def _not_truth(value: object) -> object:
     if isinstance(value, bool):  # pydantic would take true for 1
-        raise ValueError("must be a number, not true or false")
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic takes ValueError only
     return value
 
 
@@ -98,7 +128,8 @@ class SourceSection(Section):
     @model_validator(mode="after")
     def _check_format(self) -> "SourceSection":
         if self.created_at_format not in {"iso", "epoch_s", "epoch_ms"} and "%" not in self.created_at_format:
-            raise ValueError(f"created_at_format {self.created_at_format!r} must be iso, epoch_s, epoch_ms or a strptime pattern with %")
+            allowed = "iso, epoch_s, epoch_ms or a strptime pattern with %"
+            raise ValueError(f"created_at_format {self.created_at_format!r} must be {allowed}")
         return self
 
 
@@ -131,12 +162,14 @@ class KafkaSection(SourceSection):
     def _check_conflicts(self) -> "KafkaSection":
         owned = sorted(OWNED_KAFKA_OPTIONS & set(self.options))
         if owned:
-            raise ValueError(f"options {', '.join(owned)} belong to the monitor and cannot be set; use the source's own keys")
+            raise ValueError(f"options {', '.join(owned)} belong to the monitor; use the source's own keys")
         sasl = self.security_protocol.startswith("SASL")
         if sasl and not (self.sasl_mechanism and self.username and self.password_from):
-            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, username and password_from")
+            missing = "sasl_mechanism, username and password_from"
+            raise ValueError(f"security_protocol {self.security_protocol} needs {missing}")
         if not sasl and (self.sasl_mechanism or self.username or self.password_from):
-            raise ValueError(f"sasl_mechanism, username and password_from need a SASL security_protocol, not {self.security_protocol}")
+            given = "sasl_mechanism, username and password_from"
+            raise ValueError(f"{given} need a SASL security_protocol, not {self.security_protocol}")
         return self
 
 
@@ -234,7 +267,7 @@ def _default_sources() -> list[AnySource]:
 
 
 class Config(Section):
-    """The whole configuration. `base_dir` is the folder that relative paths are relative to (the configuration file's)."""
+    """The whole configuration. Relative paths are relative to `base_dir`, the configuration file's folder."""
 
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     brand: BrandName = "default"

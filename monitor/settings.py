@@ -1,0 +1,242 @@
+"""Loads the configuration: config.yaml, overridden by SENTIMENT_MONITOR__SECTION__KEY; and finds the secrets."""
+
+import json
+import os
+from collections.abc import Hashable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from monitor.config import Config, DropFolderSection, KafkaSection
+from monitor.config_problems import masked, problems_of, unknown_key
+from monitor.errors import ConfigError
+
+PREFIX = "SENTIMENT_MONITOR__"
+DEFAULT_PATH = Path("config.yaml")
+_LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+
+
+class Secrets:
+    """Passwords and tokens, from the environment, else from files of their names in CREDENTIALS_DIRECTORY.
+
+    Nothing is kept in the object but where to look, so that no traceback, log or repr can show one.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """`environ` stands in for the process environment."""
+        self._environ = os.environ if environ is None else environ
+
+    def secret(self, name: str) -> str | None:
+        """The secret called `name`, without the newline at its end; None when it is nowhere or blank.
+
+        Raises ConfigError when its file is there and cannot be read.
+        """
+        value = self._environ.get(name, "").strip() or self._from_file(name)
+        return value or None
+
+    def _from_file(self, name: str) -> str:
+        directory = self._environ.get("CREDENTIALS_DIRECTORY")
+        if not directory or Path(name).name != name:
+            return ""
+        try:
+            return (Path(directory) / name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the secret {name} in CREDENTIALS_DIRECTORY cannot be read: {_why(error)}") from None
+
+    def __repr__(self) -> str:
+        return "Secrets(***)"
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration in `path` (default ./config.yaml), overridden by SENTIMENT_MONITOR__ variables of `environ`.
+
+    Raises ConfigError with every problem on a line of its own. `base_dir` of the result is the file's folder.
+    """
+    path = path or DEFAULT_PATH
+    environ = os.environ if environ is None else environ
+    written = _read(path)
+    variables = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    unknown = {name: why for name in variables if (why := unknown_key(_key_of(name)))}
+    overrides = _overrides({name: value for name, value in variables.items() if name not in unknown})
+    merged = _merge(written, overrides)
+    problems = [f"{why} (from {name})" for name, why in unknown.items()]
+    if "base_dir" in written:
+        problems.append(f"base_dir: unknown key; relative paths are relative to the folder of {path.name}")
+    try:
+        config = Config.model_validate({**merged, "base_dir": path.absolute().parent})
+        problems += conflicts(config)
+    except ValidationError as error:
+        problems += problems_of(error, {_dotted(name): name for name in variables})
+    if problems:
+        raise ConfigError(_listed(f"{path} cannot be used", problems))
+    return config
+
+
+def conflicts(config: Config) -> list[str]:
+    """What contradicts itself across sections, one sentence each."""
+    found = []
+    folders: dict[Path, str] = {}
+    topics: dict[tuple[str, ...], str] = {}
+    for source in config.sources:
+        if isinstance(source, DropFolderSection):
+            other = folders.setdefault(config.path(source.path).resolve(), source.name)
+            if other != source.name:
+                found.append(
+                    f"sources {other} and {source.name}: both have path {source.path}; a folder feeds one source"
+                )
+        else:
+            found += _shared_topics(source, topics)
+    return found
+
+
+def check_start(config: Config, secrets: Secrets) -> None:
+    """Refuse to start a daemon whose secrets do not fit its configuration.
+
+    Raises ConfigError with every problem on a line of its own.
+    """
+    problems = _missing_passwords(config, secrets)
+    if config.http.host not in _LOCAL_HOSTS and not secrets.secret("HTTP_TOKEN"):
+        problems.append(f"http.host = {config.http.host!r}: off localhost the secret HTTP_TOKEN must be set")
+    channels = sorted(brand for brand, rule in config.alerts.brands.items() if rule.channel)
+    if channels and secrets.secret("SLACK_WEBHOOK_URL") and not secrets.secret("SLACK_BOT_TOKEN"):
+        problems.append(
+            f"alerts.brands: {', '.join(channels)} have a channel of their own, and the webhook of SLACK_WEBHOOK_URL "
+            "writes to one channel only; set SLACK_BOT_TOKEN, or take the channels out"
+        )
+    if problems:
+        raise ConfigError(_listed("the configuration and its secrets do not fit", problems))
+
+
+def show(config: Config) -> str:
+    """The whole configuration as YAML with everything secret masked."""
+    text: str = yaml.safe_dump(masked("", config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def default_text() -> str:
+    """The commented default config.yaml."""
+    return (files("monitor") / "default_config.yaml").read_text(encoding="utf-8")
+
+
+def _missing_passwords(config: Config, secrets: Secrets) -> list[str]:
+    return [
+        f"source {source.name}: password_from names the secret {source.password_from}, which is not set"
+        for source in config.sources
+        if isinstance(source, KafkaSection) and source.password_from and not secrets.secret(source.password_from)
+    ]
+
+
+def _shared_topics(source: KafkaSection, seen: dict[tuple[str, ...], str]) -> list[str]:
+    found = []
+    for topic in source.topics:
+        other = seen.setdefault((source.group_id, topic, *sorted(source.bootstrap_servers)), source.name)
+        if other != source.name:
+            both = f"sources {other} and {source.name}"
+            found.append(f"{both}: they share topic {topic} and group_id {source.group_id}; change one of the two")
+    return found
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML as usual, but a key written twice is an error: one of the two would be ignored silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                problem = f"the key {key!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key if isinstance(key, Hashable) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        written = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
+    except FileNotFoundError:
+        hint = "`sentiment-monitor init` writes one, --config PATH names another"
+        raise ConfigError(f"there is no {path}; {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {_why(error)}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_where(error)}") from None
+    if written is not None and not isinstance(written, dict):
+        raise ConfigError(f"{path} must hold keys with values, not a {type(written).__name__}")
+    return {str(key): value for key, value in (written or {}).items()}
+
+
+def _where(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # str(error) quotes the line: it may be secret
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return type(error).__name__
+
+
+def _why(error: Exception) -> str:
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(getattr(error, "strerror", error))
+
+
+def _key_of(variable: str) -> list[str]:
+    return variable[len(PREFIX) :].lower().split("__")
+
+
+def _dotted(variable: str) -> str:
+    return ".".join(_key_of(variable))
+
+
+def _overrides(variables: Mapping[str, str]) -> dict[str, Any]:
+    """The variables' values, nested as pydantic-settings reads them: `__` goes one level down, lists are JSON."""
+    from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+
+    class Variables(Config, BaseSettings):
+        model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", env_parse_none_str="null")
+
+    class OfThese(EnvSettingsSource):
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {name.lower(): None if value == "null" else value for name, value in variables.items()}
+
+    try:
+        return _decoded(OfThese(Variables)())
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}; lists and maps are written as JSON") from None
+
+
+def _decoded(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Also read the JSON inside single sources, whose members pydantic-settings does not know."""
+    sources = overrides.get("sources")
+    if isinstance(sources, dict):
+        overrides["sources"] = {place: _from_json(value) for place, value in sources.items()}
+    return overrides
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, str) and value[:1] in {"[", "{"}:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _merge(below: Any, above: Any) -> Any:
+    """`above` laid over `below`, key by key; a map with numbers for keys changes members of a list."""
+    if (
+        isinstance(below, list)
+        and isinstance(above, dict)
+        and set(above) <= {str(place) for place in range(len(below))}
+    ):
+        return [_merge(value, above.get(str(place), value)) for place, value in enumerate(below)]
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **{key: _merge(below[key], value) if key in below else value for key, value in above.items()}}
+    return above
+
+
+def _listed(headline: str, problems: list[str]) -> str:
+    return "\n".join([f"{headline}:", *(f"  {problem}" for problem in problems)])
