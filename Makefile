@@ -10,11 +10,13 @@ INPUTS := pyproject.toml constraints.txt
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help setup run test lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 	@echo 'PYTHON=python3.12 chooses the Python that .venv is made with, TORCH_INDEX=URL a further index for PyTorch.'
+
+setup: $(VENV)/.runs ## only makes .venv with what the program needs
 
 run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your own
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)

@@ -1,0 +1,58 @@
+"""Tells the service manager how the daemon is: the protocol of systemd, one datagram a message (sd_notify(3))."""
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+
+class ServiceManager:
+    """Whoever started the daemon with NOTIFY_SOCKET set; without one calls do nothing. None raises, none blocks."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """`environ` stands in for the process environment."""
+        environ = os.environ if environ is None else environ
+        path = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path  # @ is how an abstract socket is spelt
+        #: the daemon is restarted unless `alive` is called within this many seconds; None: nobody watches
+        self.watchdog_s = _watchdog_s(environ)
+
+    def ready(self, status: str) -> None:
+        """The start is done: configuration and bundle are valid."""
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+
+    def status(self, status: str) -> None:
+        """A line for `systemctl status`."""
+        self._send(f"STATUS={_one_line(status)}")
+
+    def alive(self) -> None:
+        """The loops still turn; call it at least twice in `watchdog_s`."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self, extend_s: float = 0) -> None:
+        """The end began; it may take `extend_s` seconds more than the manager's own patience."""
+        extension = f"\nEXTEND_TIMEOUT_USEC={round(extend_s * 1e6)}" if extend_s > 0 else ""
+        self._send(f"STOPPING=1\nSTATUS=finishing the batch in hand{extension}")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(0)  # a manager that does not read must not stop the work
+                sender.sendto(message.encode(), self._address)
+        except OSError as error:
+            log.debug("the service manager could not be told: %s", error)
+
+
+def _watchdog_s(environ: Mapping[str, str]) -> float | None:
+    """WATCHDOG_USEC in seconds, unless WATCHDOG_PID says that it is meant for another (sd_watchdog_enabled(3))."""
+    micros, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    meant_for_us = not pid or pid == str(os.getpid())
+    return int(micros) / 1e6 if micros.isdigit() and int(micros) > 0 and meant_for_us else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
