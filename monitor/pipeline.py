@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,7 +15,7 @@ from monitor.batching import Batcher, BatchLimits
 from monitor.errors import StoreUnavailable, TooManyRefused, Unavailable
 from monitor.health import Health
 from monitor.metrics import Metrics
-from monitor.posts import Batch, Saved, ScoredBatch, StreamPartition
+from monitor.posts import Batch, Reason, Saved, ScoredBatch, StreamPartition
 from monitor.protocols import Scorer, Source
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Lane:
         self.n_records = 0
         self.n_inserted = 0
         self.n_seen_before = 0
-        self.n_refused = 0
+        self.refused: Counter[Reason] = Counter()
 
     @property
     def name(self) -> str:
@@ -114,24 +114,31 @@ class Pipeline:
         self._health.up(lane.name)
 
     def run_once(self, lane: Lane) -> bool:
-        """One turn of one lane: poll until a batch closes or nothing more is ready, score, save, commit. True if it found work."""
+        """One turn of one lane: poll until a batch closes or nothing more is ready, score, save, commit. True if it found work.
+
+        Unavailable leaves everything as it is: the same call goes on where this one ended.
+        """
+        self._settle(lane)
+        if not lane.closed:
+            lane.closed.extend(self._poll_batches(lane))
+        found = bool(lane.closed)
+        while lane.closed:
+            work = Work(lane, lane.closed[0], lane.poll_epoch)
+            self._score(work)
+            lane.outcomes.append(self._save(work))
+            lane.closed.popleft()
+            lane.n_in_flight += 1
+            self._settle(lane)  # a refusal clears what was polled after it
+        return found
+
+    def _poll_batches(self, lane: Lane) -> list[Batch]:
         batches: list[Batch] = []
         while not batches:
-            polled = lane.source.poll(lane.batcher.room(), IDLE_S)
+            polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(self._monotonic(), IDLE_S))
             batches = lane.batcher.add(polled, self._monotonic())
             if not polled.records and not polled.ends_file:
-                batches += lane.batcher.flush()
-                break
-        for batch in batches:
-            work = Work(lane, batch, lane.poll_epoch)
-            lane.n_in_flight += 1
-            self._score(work)
-            outcome = self._save(work)
-            lane.outcomes.append(outcome)
-            self._settle(lane)
-            if outcome.refused is not None:
-                break  # the rest was polled after it and will be polled again
-        return bool(batches)
+                return batches + lane.batcher.flush()
+        return batches
 
     # ---- in threads ----------------------------------------------------------------------------------------------
 
@@ -318,7 +325,7 @@ class Pipeline:
         lane.n_records += len(batch.records)
         lane.n_inserted += saved.n_inserted
         lane.n_seen_before += saved.n_seen_before
-        lane.n_refused += sum(saved.refused.values())
+        lane.refused.update(saved.refused)
         self._metrics.posts_saved.labels(name, "inserted").inc(saved.n_inserted)
         self._metrics.posts_saved.labels(name, "seen_before").inc(saved.n_seen_before)
         for reason, n_refused in saved.refused.items():

@@ -1,0 +1,320 @@
+"""Wiring and lifecycle: build everything from the configuration, run, stop in reverse order."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, TypeVar
+
+from monitor import logs, metrics, settings
+from monitor.batching import BatchLimits
+from monitor.config import Config, DropFolderSection, KafkaSection
+from monitor.dashboard import page
+from monitor.errors import MonitorError, Unavailable
+from monitor.health import Health
+from monitor.http import HttpServer
+from monitor.jobs import Jobs, schedule
+from monitor.pipeline import RETRY_S, Lane, Pipeline, start_offsets
+from monitor.posts import Batch, Saved, Score, ScoredBatch
+from monitor.protocols import Notifier, Scorer, Source
+from monitor.settings import Secrets
+from monitor.systemd import ServiceManager
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STOP_S = 20.0  #: for the batches in hand; the whole stop stays under 25 s
+TURN_S = 0.2  #: how soon the main thread sees a signal
+
+
+class Signals:
+    """SIGTERM and SIGINT ask for a stop, a second one leaves at once with 128+n; SIGHUP asks for a reload. Flags and nothing more."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.reload = False
+
+    def install(self) -> None:
+        """Take over the three signals of this process."""
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        signal.signal(signal.SIGINT, self._ask_to_stop)
+        signal.signal(signal.SIGHUP, self._ask_to_reload)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.stop:
+            os._exit(128 + number)
+        self.stop = True
+
+    def _ask_to_reload(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.reload = True
+
+
+class StoreBookkeeper:
+    """pipeline.Bookkeeper over the store."""
+
+    def __init__(self, db: Any, saver: Any) -> None:
+        self._db = db
+        self._saver = saver
+
+    def save(self, batch: ScoredBatch) -> Saved:
+        saved: Saved = self._saver.save(batch)
+        return saved
+
+    def refuse(self, batch: Batch, reason: str, *, pause: bool) -> None:
+        from monitor.store import positions
+
+        if pause:
+            positions.pause(self._db, batch.source, reason, start_offsets(batch))
+        positions.reset_outcomes(self._db, batch.source)
+
+
+class Daemon:
+    """Everything one process runs. `start` builds it step by step; `stop` takes down whatever was built."""
+
+    def __init__(self, config: Config, role: str, secrets: Secrets, signals: Signals) -> None:
+        self.config = config
+        self.role = role
+        self._secrets = secrets
+        self._signals = signals
+        self.metrics = metrics.Metrics()
+        self.health = Health(self.metrics)
+        self.lanes: list[Lane] = []
+        self.http: HttpServer | None = None
+        self.scorer: Scorer | None = None
+        self.pipeline: Pipeline | None = None
+        self.jobs: Jobs | None = None
+        self.db: Any = None
+        self._scheduler: Any = None
+        self._cleanup = ExitStack()
+
+    # ---- build ---------------------------------------------------------------------------------------------------
+
+    def open_http(self) -> None:
+        """Answer /livez and /readyz from now on."""
+        self.http = HttpServer(self.config.http, self._secrets.secret("HTTP_TOKEN"), self.health, self.metrics, self._page)
+        self.http.start()
+        self._cleanup.callback(self.http.stop)
+
+    def load_bundle(self) -> None:
+        """Load and verify the bundle (ingesting roles only); ConfigError when it cannot be used."""
+        if self.role == "schedule":
+            return
+        from monitor.scorer import BundleScorer
+
+        scoring = self.config.scoring
+        skip = scoring.other_languages == "skip"
+        scorer = BundleScorer.load(scoring.bundle, scoring.device, self.config.base_dir, skip_other_languages=skip, metrics=self.metrics)
+        self.scorer = scorer
+        self.metrics.model.labels(scorer.model, scorer.bundle.device).set(1)
+        self.health.up("bundle", f"{scorer.model} on {scorer.bundle.device}")
+        log.info("bundle loaded", extra={"model": scorer.model, "device": scorer.bundle.device, "why": scorer.bundle.device_reason})
+        if self.http is not None:
+            self.http.score = lambda texts: (scorer.model, _scores(scorer, texts))
+
+    def open_store(self) -> None:
+        """Connect, migrate or check, claim the time zone. StoreUnavailable while the database is away: call again."""
+        from monitor.store import migrate
+        from monitor.store import settings as store_settings
+        from monitor.store.database import Database, daemon_lock
+
+        if self.db is None:
+            db = Database(self.config.store_url(), self._secrets.secret("DATABASE_PASSWORD"))
+            self._cleanup.callback(db.close)
+            self._cleanup.enter_context(daemon_lock(db))
+            self.db = db
+        if self.config.store.migrate_on_start:
+            migrate.upgrade(self.db)
+        migrate.check(self.db)
+        store_settings.claim_time_zone(self.db, self.config.time_zone)
+        self._register_model()
+        self.health.up("store", self.db.describe())
+
+    def build(self) -> None:
+        """Sources, pipeline, jobs; the store must be open."""
+        from monitor.slack import notifier_for
+
+        notifier: Notifier
+        notifier, dry_run = notifier_for(self.config, self._secrets)
+        if self.scorer is not None:
+            limits = self._limits()
+            self.lanes = [Lane(self._source(section), limits) for section in self.config.sources]
+            self.pipeline = Pipeline(self.lanes, self.scorer, self._bookkeeper(), self.health, self.metrics)
+        self.jobs = Jobs(self.config, self.db, notifier, self.lanes, self.health, self.metrics, role=self.role, dry_run=dry_run)
+
+    def start(self) -> None:
+        """Start the threads."""
+        assert self.jobs is not None
+        if self.pipeline is not None:
+            self.pipeline.start()
+        self._scheduler = schedule(self.jobs, self.config, self.role)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """No new work, finish what is in hand, then take down in reverse order; never raises for what is away."""
+        if self.jobs is not None:
+            self.jobs.stopping.set()
+        if self._scheduler is not None:
+            self._scheduler.pause()
+        if self.pipeline is not None and not self.pipeline.stop(STOP_S):
+            log.warning("a batch in hand could not be finished in time; it will be read again")
+        if self._scheduler is not None:
+            ending = threading.Thread(target=self._scheduler.shutdown, daemon=True)
+            ending.start()
+            ending.join(3)
+        self._say_goodbye()
+        self._cleanup.close()
+
+    def _say_goodbye(self) -> None:
+        from monitor.store import instances
+
+        if self.jobs is None:
+            return
+        try:
+            instances.remove(self.db, self.jobs.instance)
+        except Unavailable:
+            log.debug("the store is away; our sign of life expires by itself")
+
+    def _limits(self) -> BatchLimits:
+        scoring = self.config.scoring
+        return BatchLimits(scoring.max_batch_posts, scoring.max_batch_chars, scoring.max_wait_ms / 1000)
+
+    def _bookkeeper(self) -> StoreBookkeeper:
+        from monitor.store import settings as store_settings
+        from monitor.store.saving import Saver, SaveRules
+
+        store = self.config.store
+        rules = SaveRules(
+            max_brands=self.config.max_brands,
+            max_invalid_share=self.config.max_invalid_share,
+            keep_text=store.keep_text,
+            user_id=store.user_id,
+            hash_key=store_settings.hash_key(self.db),
+        )
+        return StoreBookkeeper(self.db, Saver(self.db, rules))
+
+    def _source(self, section: DropFolderSection | KafkaSection) -> Source:
+        from monitor.sources.build import build_source
+
+        return build_source(section, self.config, self.db, self._secrets)
+
+    def _register_model(self) -> None:
+        from monitor.scorer import BundleScorer
+        from monitor.store import models
+
+        if isinstance(self.scorer, BundleScorer):
+            models.register(self.db, self.scorer.model, self.scorer.bundle, datetime.now(UTC))
+
+    def _page(self) -> str:
+        return page.render(self.db, self.config, self.health, self.jobs.state() if self.jobs else {})
+
+    @property
+    def is_stopping(self) -> bool:
+        """A signal asked for a stop."""
+        return self._signals.stop
+
+    # ---- run -----------------------------------------------------------------------------------------------------
+
+    def wait_for(self, part: str, action: Callable[[], T], wait_s: float | None = None) -> T | None:
+        """Call until it works; Unavailable is told once and retried (for at most `wait_s`). None when a signal came first."""
+        began, n_failed = time.monotonic(), 0
+        while not self._signals.stop:
+            self.health.turn("main")
+            try:
+                return action()
+            except Unavailable as error:
+                self.health.down(part, str(error))
+                if wait_s is not None and time.monotonic() - began >= wait_s:
+                    raise
+            self._sleep(RETRY_S[min(n_failed, len(RETRY_S) - 1)])
+            n_failed += 1
+        return None
+
+    def run_until_stopped(self, manager: ServiceManager, reload: Callable[[], Config] | None) -> int:
+        """The main thread's turns: signals, watchdog, reload. 1 when the pipeline failed."""
+        fed_at = 0.0
+        while not self._signals.stop:
+            self.health.turn("main")
+            if self.pipeline is not None and self.pipeline.failure is not None:
+                return 1
+            if self._signals.reload:
+                self._signals.reload = False
+                self._reload(reload)
+            if manager.watchdog_s and time.monotonic() - fed_at > manager.watchdog_s / 3 and not self.health.stuck():
+                fed_at = time.monotonic()
+                manager.alive()
+            time.sleep(TURN_S)
+        return 0
+
+    def _reload(self, reload: Callable[[], Config] | None) -> None:
+        if reload is None or self.jobs is None:
+            return
+        try:
+            self.jobs.reload(reload().alerts)
+        except MonitorError as error:
+            log.error("the configuration was not reloaded; the old alert rules stay: %s", error)  # noqa: TRY400 - a user's mistake, no traceback
+        else:
+            log.info("alert rules reloaded")
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._signals.stop and time.monotonic() < until:
+            time.sleep(min(TURN_S, seconds))
+
+
+def run(
+    config: Config,
+    role: str = "all",
+    *,
+    once: bool = False,
+    wait_s: float = 60.0,
+    secrets: Secrets | None = None,
+    reload: Callable[[], Config] | None = None,
+    signals: Signals | None = None,
+) -> int:
+    """Run the daemon until a signal, or once through everything there is; returns the exit code of contract section 5.
+
+    Raises ConfigError (78) before anything starts when configuration, secrets, bundle or schema do not fit.
+    """
+    secrets = secrets or Secrets()
+    settings.check_start(config, secrets)
+    logs.configure(config.logging.level, config.logging.format, settings.known_secrets(config, secrets))
+    signals = signals or Signals()
+    signals.install()
+    daemon = Daemon(config, role, secrets, signals)
+    if once:
+        from monitor.once import run_once
+
+        return run_once(daemon, wait_s)
+    return _run_forever(daemon, reload)
+
+
+def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
+    manager = ServiceManager()
+    code = 0
+    try:
+        daemon.open_http()
+        assert daemon.http is not None
+        daemon.load_bundle()
+        manager.ready(f"status page at {daemon.http.url}")
+        log.info("started", extra={"role": daemon.role, "status_page": daemon.http.url})
+        ready = daemon.wait_for("store", lambda: daemon.open_store() or True) and daemon.wait_for("store", lambda: daemon.build() or True)
+        if ready:
+            daemon.start()
+            code = daemon.run_until_stopped(manager, reload)
+    finally:
+        manager.stopping()
+        daemon.stop()
+    log.info("stopped")
+    return code
+
+
+def _scores(scorer: Any, texts: list[str]) -> list[Score]:
+    scores: list[Score] = scorer.score_texts(texts)
+    return scores
+
+
