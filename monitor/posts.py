@@ -60,6 +60,7 @@ class Post(msgspec.Struct, frozen=True):
     lang: str | None
     text: str
     raw: bytes  # the record as it came, for the dead letter that an id conflict makes of it
+    line: int | None = None  # first line of the record in its file, for the same dead letter; None for Kafka
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -1,0 +1,57 @@
+"""Known brands: how many there may be, and from which day on a refresh has to compute each again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+
+from sqlalchemy import Connection, bindparam, case, or_, select, text, update
+
+from monitor.store.database import Database, insert_into, on_postgresql
+from monitor.store.schema import brands
+
+_LOCK_OF_NEW_BRANDS = 7_201_001  #: advisory lock: only one transaction at a time counts and adds brands
+
+
+def listing(db: Database) -> list[str]:
+    """Every known brand, sorted."""
+    return sorted(db.read(lambda connection: connection.execute(select(brands.c.brand)).scalars().all()))
+
+
+def admit_in(connection: Connection, wanted: Sequence[str], known: frozenset[str], max_brands: int, now: datetime) -> frozenset[str]:
+    """The brands whose posts may be stored: the known ones, and of `wanted` (in order of appearance) as many new ones as still fit."""
+    if known.issuperset(wanted):
+        return known
+    stored = _stored(connection)
+    if stored.issuperset(wanted) or len(stored) >= max_brands:
+        return stored
+    if on_postgresql(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_OF_NEW_BRANDS})
+        stored = _stored(connection)
+    new = [brand for brand in dict.fromkeys(wanted) if brand not in stored][: max(0, max_brands - len(stored))]
+    if new:
+        connection.execute(insert_into(connection, brands).on_conflict_do_nothing(), [{"brand": brand, "added_at": now} for brand in new])
+    return stored | frozenset(new)
+
+
+def mark_dirty_in(connection: Connection, days: Mapping[str, date]) -> None:
+    """Note for each brand the earliest day whose totals changed.
+
+    Written even where an earlier day is noted already: only a write waits for a refresh that is about to clear the note.
+    """
+    if not days:
+        return
+    day = bindparam("changed_day")
+    earliest = case((or_(brands.c.dirty_from.is_(None), brands.c.dirty_from > day), day), else_=brands.c.dirty_from)
+    statement = update(brands).where(brands.c.brand == bindparam("of_brand")).values(dirty_from=earliest)
+    connection.execute(statement, [{"of_brand": brand, "changed_day": days[brand]} for brand in sorted(days)])
+
+
+def earliest_days(keys: Iterable[tuple[str, date]]) -> dict[str, date]:
+    """(brand, day) pairs -> the earliest day of each brand."""
+    earliest: dict[str, date] = {}
+    for brand, day in keys:
+        earliest[brand] = min(day, earliest.get(brand, day))
+    return earliest
+
+
+def _stored(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.execute(select(brands.c.brand)).scalars())

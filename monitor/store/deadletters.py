@@ -1,0 +1,111 @@
+"""Refused records: kept with their bytes and the reason, looked at, put through again, thrown away."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason
+from monitor.store.database import Database, insert_into
+from monitor.store.schema import dead_letters
+from monitor.store.texts import storable
+
+
+@dataclass(frozen=True)
+class StoredDeadLetter:
+    """One row of dead_letters; `raw` is None after retention or where texts are not kept."""
+
+    dead_letter_id: int
+    source: str
+    stream: str
+    partition: int
+    position: int
+    received_at: datetime
+    reason: str
+    detail: str
+    raw: bytes | None
+    raw_truncated: bool
+    replayed_at: datetime | None
+
+
+def save(db: Database, letters: Sequence[DeadLetter], *, keep_raw: bool = True) -> int:
+    """Store refused records; one whose place is known stays as it was first refused. Returns how many are new."""
+    return db.run(lambda connection: save_in(connection, letters, keep_raw=keep_raw))
+
+
+def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: bool) -> int:
+    """`save` inside a transaction of the caller; rows go in sorted by their key, so that two savers cannot block each other for good."""
+    if not letters:
+        return 0
+    rows = sorted((_row_of(letter, keep_raw=keep_raw) for letter in letters), key=_key_of_row)
+    return connection.execute(insert_into(connection, dead_letters).on_conflict_do_nothing(), rows).rowcount
+
+
+def listing(db: Database, source: str | None = None, reason: Reason | str | None = None, limit: int = 100) -> list[StoredDeadLetter]:
+    """The latest `limit` dead letters, newest first."""
+    statement = select(dead_letters).order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
+    if source is not None:
+        statement = statement.where(dead_letters.c.source == source)
+    if reason is not None:
+        statement = statement.where(dead_letters.c.reason == str(reason))
+    return [_stored(row) for row in db.read(lambda connection: connection.execute(statement).all())]
+
+
+def get(db: Database, dead_letter_id: int) -> StoredDeadLetter | None:
+    """One dead letter, None where there is none of that number."""
+    statement = select(dead_letters).where(dead_letters.c.dead_letter_id == dead_letter_id)
+    row = db.read(lambda connection: connection.execute(statement).one_or_none())
+    return None if row is None else _stored(row)
+
+
+def purge(
+    db: Database, *, ids: Iterable[int] | None = None, before: datetime | None = None, source: str | None = None, replayed: bool = False
+) -> int:
+    """Delete the dead letters that fit every given condition (received before, of a source, replayed ones only); returns how many."""
+    statement = delete(dead_letters)
+    if ids is not None:
+        statement = statement.where(dead_letters.c.dead_letter_id.in_(list(ids)))
+    if before is not None:
+        statement = statement.where(dead_letters.c.received_at < before)
+    if source is not None:
+        statement = statement.where(dead_letters.c.source == source)
+    if replayed:
+        statement = statement.where(dead_letters.c.replayed_at.is_not(None))
+    return db.run(lambda connection: connection.execute(statement).rowcount)
+
+
+def mark_replayed(db: Database, ids: Iterable[int], now: datetime) -> int:
+    """Note that these were put through again at `now`; returns how many there were."""
+    statement = update(dead_letters).where(dead_letters.c.dead_letter_id.in_(list(ids))).values(replayed_at=now)
+    return db.run(lambda connection: connection.execute(statement).rowcount)
+
+
+def counts(db: Database) -> dict[str, int]:
+    """Dead letters by reason, replayed ones left out."""
+    statement = select(dead_letters.c.reason, func.count().label("n")).where(dead_letters.c.replayed_at.is_(None)).group_by(dead_letters.c.reason)
+    return {row.reason: row.n for row in db.read(lambda connection: connection.execute(statement).all())}
+
+
+def _row_of(letter: DeadLetter, *, keep_raw: bool) -> dict[str, Any]:
+    return {
+        "source": letter.source,
+        "stream": storable(letter.place.stream),
+        "partition": letter.place.partition,
+        "position": letter.place.offset,
+        "received_at": letter.received_at,
+        "reason": str(letter.reason),
+        "detail": storable(letter.detail),
+        "raw": letter.raw[:MAX_RAW_BYTES] if keep_raw else None,
+        "raw_truncated": int(letter.raw_truncated or len(letter.raw) > MAX_RAW_BYTES),
+    }
+
+
+def _key_of_row(row: dict[str, Any]) -> tuple[str, str, int, int]:
+    return row["source"], row["stream"], row["partition"], row["position"]
+
+
+def _stored(row: Row[Any]) -> StoredDeadLetter:
+    columns = row._asdict()
+    return StoredDeadLetter(**{**columns, "raw_truncated": bool(columns["raw_truncated"])})

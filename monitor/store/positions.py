@@ -1,0 +1,92 @@
+"""Where each source goes on reading, and whether it is paused. `save` moves positions forward; everything else here is asked for by people."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select, update
+
+from monitor.posts import StreamPartition
+from monitor.store.database import Database, insert_into
+from monitor.store.schema import positions, recent_outcomes
+
+
+@dataclass(frozen=True)
+class Position:
+    """`next_offset` is the next record to read; `paused_reason` is None while the source reads."""
+
+    next_offset: int
+    paused_reason: str | None
+
+
+@dataclass(frozen=True)
+class PositionRow:
+    """One row of `listing`."""
+
+    source: str
+    stream: str
+    partition: int
+    next_offset: int
+    paused_reason: str | None
+
+
+def load(db: Database, source: str) -> dict[StreamPartition, Position]:
+    """Every stored position of a source."""
+    rows = db.read(lambda connection: connection.execute(select(positions).where(positions.c.source == source)).all())
+    return {StreamPartition(row.stream, row.partition): Position(row.next_offset, row.paused_reason) for row in rows}
+
+
+def reset(db: Database, source: str, stream_partition: StreamPartition, next_offset: int) -> None:
+    """Set a position on purpose, backwards too (`sources seek`); a paused source stays paused."""
+    db.run(lambda connection: reset_in(connection, source, stream_partition, next_offset))
+
+
+def reset_in(connection: Connection, source: str, stream_partition: StreamPartition, next_offset: int) -> None:
+    """`reset` inside a transaction of the caller."""
+    statement = insert_into(connection, positions).values(
+        source=source, stream=stream_partition.stream, partition=stream_partition.partition, next_offset=next_offset
+    )
+    key = [positions.c.source, positions.c.stream, positions.c.partition]
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_={"next_offset": statement.excluded.next_offset}))
+
+
+def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition, int]) -> None:
+    """Pause a source on all its rows. `known` adds rows for what has none yet (value: next offset); existing positions stay as they are.
+
+    Its window of recent outcomes starts again, so that after `resume` it is judged on what comes then.
+    """
+
+    def work(connection: Connection) -> None:
+        rows = [
+            {"source": source, "stream": at.stream, "partition": at.partition, "next_offset": next_offset}
+            for at, next_offset in sorted(known.items(), key=lambda item: (item[0].stream, item[0].partition))
+        ]
+        if rows:
+            connection.execute(insert_into(connection, positions).on_conflict_do_nothing(), rows)
+        connection.execute(update(positions).where(positions.c.source == source).values(paused_reason=reason))
+        connection.execute(delete(recent_outcomes).where(recent_outcomes.c.source == source))
+
+    db.run(work)
+
+
+def resume(db: Database, source: str) -> int:
+    """Let a paused source read again; returns how many of its rows were paused."""
+    statement = update(positions).where(positions.c.source == source, positions.c.paused_reason.is_not(None)).values(paused_reason=None)
+    return db.run(lambda connection: connection.execute(statement).rowcount)
+
+
+def paused(db: Database) -> dict[str, str]:
+    """Paused sources and why."""
+    statement = select(positions.c.source, positions.c.paused_reason).where(positions.c.paused_reason.is_not(None)).distinct()
+    return {row.source: row.paused_reason for row in db.read(lambda connection: connection.execute(statement).all())}
+
+
+def listing(db: Database) -> list[PositionRow]:
+    """Every position, by source, stream and partition."""
+    statement = select(positions).order_by(positions.c.source, positions.c.stream, positions.c.partition)
+    rows = db.read(lambda connection: connection.execute(statement).all())
+    return [PositionRow(row.source, row.stream, row.partition, row.next_offset, row.paused_reason) for row in rows]
+
+
+def reset_outcomes(db: Database, source: str) -> None:
+    """Start a source's window of recent outcomes again (after a file was failed, or by `sources resume`)."""
+    db.run(lambda connection: connection.execute(delete(recent_outcomes).where(recent_outcomes.c.source == source)))
