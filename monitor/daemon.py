@@ -15,7 +15,7 @@ from monitor import logs, metrics, settings
 from monitor.batching import BatchLimits
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.dashboard import page
-from monitor.errors import MonitorError, Unavailable
+from monitor.errors import AlreadyRunning, MonitorError, Unavailable
 from monitor.health import Health
 from monitor.http import HttpServer
 from monitor.jobs import Jobs, schedule
@@ -226,6 +226,8 @@ class Daemon:
             self.health.turn("main")
             try:
                 return action()
+            except AlreadyRunning:
+                raise
             except Unavailable as error:
                 self.health.down(part, str(error))
                 if wait_s is not None and time.monotonic() - began >= wait_s:

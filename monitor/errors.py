@@ -4,6 +4,7 @@ MonitorError
 ├── ConfigError          exit 78: configuration, bundle or schema is not usable; trying again changes nothing
 ├── Unavailable          exit 69: a service does not answer now; wait and try again
 │   ├── StoreUnavailable
+│   │   └── AlreadyRunning   waiting would not help: another daemon holds the SQLite file
 │   └── SourceUnavailable
 └── TooManyRefused       exit 65: a source gave more bad records than max_invalid_share allows
 """
@@ -29,6 +30,10 @@ class Unavailable(MonitorError):
 
 class StoreUnavailable(Unavailable):
     """The database cannot be reached, is locked, full or read-only."""
+
+
+class AlreadyRunning(StoreUnavailable):
+    """Another daemon uses the SQLite file; it will not let go by itself, so nobody waits for it."""
 
 
 class SourceUnavailable(Unavailable):

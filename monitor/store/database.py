@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from monitor.errors import ConfigError, StoreUnavailable
+from monitor.errors import AlreadyRunning, ConfigError, StoreUnavailable
 from monitor.store.faults import Fault, fault_of, words_of
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ def stop_writers(connection: Connection) -> None:
 def daemon_lock(db: Database) -> Iterator[None]:
     """Hold the SQLite file for one daemon; PostgreSQL needs no such lock.
 
-    Raises StoreUnavailable in plain words when another daemon holds it. The lock dies with its holder, so nothing is left to clean up.
+    Raises AlreadyRunning in plain words when another daemon holds it. The lock dies with its holder, so nothing is left to clean up.
     """
     if db.path is None:
         yield
@@ -149,7 +149,7 @@ def daemon_lock(db: Database) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreUnavailable(
+            raise AlreadyRunning(
                 f"Another daemon is already using {db.describe()}, and SQLite serves one daemon at a time. "
                 "Stop the other one, or set store.url to a PostgreSQL database to run several."
             ) from error
