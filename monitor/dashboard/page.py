@@ -1,0 +1,121 @@
+"""The status page: one HTML document, rendered on the server, no script. Every text in it is escaped."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from monitor.config import Config
+from monitor.health import Health
+from monitor.store import alerts as alert_store
+from monitor.store import daily
+from monitor.store.database import Database
+
+N_DAYS = 14  #: days shown for each brand
+MAX_BRANDS = 50  #: brands shown, those with the lowest ma3 first: who looks at the page looks for trouble
+
+
+def render(db: Database | None, config: Config, health: Health, state: Mapping[str, Any]) -> str:
+    """The page as it is now; before the store is open only what is waited for."""
+    now = datetime.now(UTC)
+    template = Template((files("monitor.dashboard") / "page.html").read_text(encoding="utf-8"))
+    brands = alerts = ""
+    if db is not None and health.ready():
+        today = now.astimezone(config.zone).date()
+        rows = daily.daily_rows(db, since=today - timedelta(days=N_DAYS - 1))
+        brands = _brands(rows, config)
+        alerts = _alerts(alert_store.listing(db, limit=10))
+    return template.substitute(
+        now=escape(now.astimezone(config.zone).strftime("%Y-%m-%d %H:%M:%S")),
+        zone=escape(config.time_zone),
+        parts=_parts(health),
+        sources=_sources(state.get("sources", {})),
+        brands=brands or '<p class="empty">No day has been counted yet.</p>',
+        alerts=alerts or '<p class="empty">No alert yet.</p>',
+    )
+
+
+def _parts(health: Health) -> str:
+    rows = [
+        f'<li class="{"ok" if part.ok else "wait"}"><b>{escape(part.name)}</b> {escape(part.detail)}</li>' for part in health.parts()
+    ]
+    return f"<ul>{''.join(rows)}</ul>"
+
+
+def _sources(sources: Mapping[str, Mapping[str, Any]]) -> str:
+    head = ("source", "kind", "waiting", "counted", "seen before", "refused", "records/s")
+    rows = [
+        (name, one["kind"], one["lag"], one["inserted"], one["seen_before"], one["refused"], one["records_per_s"])
+        for name, one in sources.items()
+    ]
+    return _table(head, rows)
+
+
+def _brands(rows: Sequence[Any], config: Config) -> str:
+    by_brand: dict[str, list[Any]] = {}
+    for row in rows:
+        by_brand.setdefault(row.brand, []).append(row)
+    worst_first = sorted(by_brand.items(), key=lambda item: item[1][-1].ma3)[:MAX_BRANDS]
+    return "".join(_brand(brand, days, _threshold(config, brand)) for brand, days in worst_first)
+
+
+def _brand(brand: str, days: Sequence[Any], threshold: float) -> str:
+    last = days[-1]
+    state = "dip" if last.ma3 < threshold else "fine"
+    head = ("day", "posts", "mean", "ma3", "negative", "neutral", "positive")
+    rows = [
+        (day.day, day.total, f"{day.mean_pos:.3f}", f"{day.ma3:.3f}", day.n_negative, day.n_neutral, day.n_positive)
+        for day in reversed(days)
+    ]
+    chart = _chart(days, threshold)
+    return (
+        f'<section><h3>{escape(brand)} <span class="{state}">ma3 {last.ma3:.3f}</span></h3>{chart}'
+        f"<details><summary>{len(days)} days</summary>{_table(head, rows)}</details></section>"
+    )
+
+
+def _chart(days: Sequence[Any], threshold: float) -> str:
+    """mean_pos as dots, ma3 as a line, the threshold dashed; by calendar day, so that gaps show."""
+    first, span = days[0].day, max(1, (days[-1].day - days[0].day).days)
+    width, height = 420, 90
+
+    def x(day: Any) -> float:
+        return 6 + (width - 12) * (day.day - first).days / span
+
+    def y(value: float) -> float:
+        return 6 + (height - 12) * (1 - value)
+
+    line = " ".join(f"{x(day):.1f},{y(day.ma3):.1f}" for day in days)
+    dots = "".join(f'<circle cx="{x(day):.1f}" cy="{y(day.mean_pos):.1f}" r="2.5"/>' for day in days)
+    limit = f'<line x1="0" x2="{width}" y1="{y(threshold):.1f}" y2="{y(threshold):.1f}"/>'
+    label = f"mean and 3-day average of {len(days)} days, threshold {threshold}"
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{limit}<polyline points="{line}"/>{dots}</svg>'
+
+
+def _threshold(config: Config, brand: str) -> float:
+    own = config.alerts.brands.get(brand)
+    return own.threshold if own is not None and own.threshold is not None else config.alerts.threshold
+
+
+def _alerts(alerts: Sequence[Any]) -> str:
+    head = ("decided", "brand", "day", "kind", "rule_ma3", "state")
+    rows = [
+        (
+            alert.created_at.strftime("%Y-%m-%d %H:%M"),
+            alert.brand,
+            alert.day,
+            alert.kind,
+            "" if alert.rule_ma3 is None else f"{alert.rule_ma3:.3f}",
+            alert.state,
+        )
+        for alert in alerts
+    ]
+    return _table(head, rows) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
