@@ -195,6 +195,7 @@ brands = Table(
     column("brand", Text, "Brand", primary_key=True),
     column("added_at", UtcDateTime, "When its first post came, UTC"),
     column("dirty_from", Date, "Earliest day whose totals changed since the last refresh; null when fresh", nullable=True),
+    column("refreshed_at", UtcDateTime, "When daily rows of it were last recomputed, UTC; null before the first time", nullable=True),
     Index("ix_brands_dirty_from", "dirty_from"),
     comment="Known brands and what a refresh still has to recompute",
 )
@@ -229,8 +230,10 @@ episodes = Table(
     column("brand", Text, "Brand", primary_key=True),
     column("episode", Text, "brand/first day of the open episode; null when none is open", nullable=True),
     column("began_on", Date, "First counting day of the open episode", nullable=True),
-    column("decided_through", Date, "Latest closed day that has been decided", nullable=True),
     column("announced", Integer, "1 once a message about the open episode was put into the outbox"),
+    column("settled_through", Date, "Latest day that a message or record is about: up to it all stays as told", nullable=True),
+    column("decided_through", Date, "Latest closed counting day that has been decided", nullable=True),
+    column("evaluated", Text, "What the last evaluation saw (refresh, day, rule); equal means that nothing changed", nullable=True),
     comment="One row per brand: locked first by every evaluation, so that any replica may evaluate",
 )
 
