@@ -1,0 +1,76 @@
+"""What the commands share: the options that many have, and the way from a path to an open store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from monitor.config import Config
+    from monitor.store.database import Database
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=Path("config.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+class Day(click.ParamType):
+    """A calendar date such as 2026-11-21."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """The date, or click's usage error."""
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a day such as 2026-11-21", param, ctx)
+
+
+def example(*lines: str) -> str:
+    """An epilog that shows how a command is used; click keeps its lines as they are."""
+    return "\b\nExample:\n" + "\n".join(f"  sentiment-monitor {line}" for line in lines)
+
+
+def load_config(path: Path) -> "Config":
+    """The configuration that --config names; ConfigError as `settings.load` raises it."""
+    from monitor import settings
+
+    return settings.load(path)
+
+
+def database_of(config: "Config") -> "Database":
+    """The configured database, not yet opened."""
+    from monitor.settings import Secrets
+    from monitor.store.database import Database
+
+    return Database(config.store_url(), Secrets().secret("DATABASE_PASSWORD"))
+
+
+@contextmanager
+def open_store(config: "Config") -> Iterator["Database"]:
+    """The configured store, ready to use.
+
+    Raises ConfigError when there is none yet or its schema is not this program's, StoreUnavailable when it is away.
+    """
+    from monitor.errors import ConfigError
+    from monitor.store import migrate
+
+    db = database_of(config)
+    if db.path is not None and not db.path.exists():
+        raise ConfigError(f"there is no database at {db.path} yet; `sentiment-monitor run` or `db upgrade` makes it")
+    try:
+        migrate.check(db)
+        yield db
+    finally:
+        db.close()
