@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from monitor import logs, metrics, settings
 from monitor.batching import BatchLimits
@@ -76,11 +76,14 @@ class StoreBookkeeper:
 class Daemon:
     """Everything one process runs. `start` builds it step by step; `stop` takes down whatever was built."""
 
-    def __init__(self, config: Config, role: str, secrets: Secrets, signals: Signals) -> None:
+    def __init__(
+        self, config: Config, role: str, secrets: Secrets, signals: Signals, announce: Callable[[str], None] | None = None
+    ) -> None:
         self.config = config
         self.role = role
         self._secrets = secrets
         self._signals = signals
+        self._announce = announce
         self.metrics = metrics.Metrics()
         self.health = Health(self.metrics)
         self.lanes: list[Lane] = []
@@ -277,17 +280,20 @@ def run(
     secrets: Secrets | None = None,
     reload: Callable[[], Config] | None = None,
     signals: Signals | None = None,
+    log_stream: TextIO | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> int:
     """Run the daemon until a signal, or once through everything there is; returns the exit code of contract section 5.
 
+    `reload` reads the configuration again (SIGHUP). `announce` gets the alerts of a dry run instead of terminal or log.
     Raises ConfigError (78) before anything starts when configuration, secrets, bundle or schema do not fit.
     """
     secrets = secrets or Secrets()
     settings.check_start(config, secrets)
-    logs.configure(config.logging.level, config.logging.format, settings.known_secrets(config, secrets))
+    logs.configure(config.logging.level, config.logging.format, settings.known_secrets(config, secrets), log_stream)
     signals = signals or Signals()
     signals.install()
-    daemon = Daemon(config, role, secrets, signals)
+    daemon = Daemon(config, role, secrets, signals, announce)
     if once:
         from monitor.once import run_once
 

@@ -192,6 +192,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # from now on requests wait instead of being refused
     except OSError as error:
         listener.close()
         raise Unavailable(f"cannot listen on http.host {host}, http.port {port}: {error.strerror}") from error
