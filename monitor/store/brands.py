@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from sqlalchemy import Connection, bindparam, case, or_, select, text, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, or_, select, text, update
 
 from monitor.store.database import Database, insert_into, on_postgresql
 from monitor.store.schema import brands
@@ -16,7 +16,9 @@ def listing(db: Database) -> list[str]:
     return sorted(db.read(lambda connection: connection.execute(select(brands.c.brand)).scalars().all()))
 
 
-def admit_in(connection: Connection, wanted: Sequence[str], known: frozenset[str], max_brands: int, now: datetime) -> frozenset[str]:
+def admit_in(
+    connection: Connection, wanted: Sequence[str], known: frozenset[str], max_brands: int, now: datetime
+) -> frozenset[str]:
     """The brands whose posts may be stored: the known ones, and of `wanted` (in order of appearance) as many new ones as still fit."""
     if known.issuperset(wanted):
         return known
@@ -28,7 +30,10 @@ def admit_in(connection: Connection, wanted: Sequence[str], known: frozenset[str
         stored = _stored(connection)
     new = [brand for brand in dict.fromkeys(wanted) if brand not in stored][: max(0, max_brands - len(stored))]
     if new:
-        connection.execute(insert_into(connection, brands).on_conflict_do_nothing(), [{"brand": brand, "added_at": now} for brand in new])
+        connection.execute(
+            insert_into(connection, brands).on_conflict_do_nothing(),
+            [{"brand": brand, "added_at": now} for brand in new],
+        )
     return stored | frozenset(new)
 
 
@@ -39,7 +44,7 @@ def mark_dirty_in(connection: Connection, days: Mapping[str, date]) -> None:
     """
     if not days:
         return
-    day = bindparam("changed_day")
+    day: BindParameter[date] = bindparam("changed_day")
     earliest = case((or_(brands.c.dirty_from.is_(None), brands.c.dirty_from > day), day), else_=brands.c.dirty_from)
     statement = update(brands).where(brands.c.brand == bindparam("of_brand")).values(dirty_from=earliest)
     connection.execute(statement, [{"of_brand": brand, "changed_day": days[brand]} for brand in sorted(days)])

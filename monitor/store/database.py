@@ -80,8 +80,12 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A connection without a transaction around it (each statement commits): for session locks. Errors come out as they are."""
-        with self._engine.connect() as connection:
+        """A connection without a transaction around it (each statement commits), for session locks. Raises as `run` does."""
+        try:
+            connection = self._engine.connect()
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise self._in_plain_words(fault_of(error), error) from error
+        with connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT", begin=None)
 
     def close(self) -> None:
@@ -108,7 +112,9 @@ class Database:
     def _in_plain_words(self, fault: Fault, error: DBAPIError | PoolTimeoutError) -> Exception:
         words = words_of(error, str(self._url.password) if self._url.password else None)
         if fault is Fault.UNMIGRATED:
-            return ConfigError(f"The database {self.describe()} lacks tables or columns; run `sentiment-monitor db upgrade` ({words})")
+            return ConfigError(
+                f"The database {self.describe()} lacks tables or columns; run `sentiment-monitor db upgrade` ({words})"
+            )
         if fault is Fault.NOT_A_DATABASE:
             return ConfigError(f"The file of {self.describe()} is not a readable SQLite database ({words})")
         return StoreUnavailable(f"The database {self.describe()} is not available: {words}")
@@ -162,7 +168,9 @@ def _lock_file(path: Path) -> Path:
         lock = path.with_name(path.name + ".lock")
         lock.touch()
     except OSError as error:
-        raise StoreUnavailable(f"The folder of the database cannot be written: {error.strerror} ({path.parent})") from error
+        raise StoreUnavailable(
+            f"The folder of the database cannot be written: {error.strerror} ({path.parent})"
+        ) from error
     return lock
 
 
@@ -170,7 +178,9 @@ def _with_driver(url: str, password: str | None) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise ConfigError("store.url cannot be read; it must look like sqlite:///data/sentiment.db or postgresql://user@host/name") from error
+        raise ConfigError(
+            "store.url cannot be read; it must look like sqlite:///data/sentiment.db or postgresql://user@host/name"
+        ) from error
     if parsed.get_backend_name() == "sqlite":
         return parsed.set(drivername="sqlite+pysqlite")
     if password and not parsed.password:
@@ -191,7 +201,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by itself: a deferred one fails when it turns to writing
+        connection.isolation_level = (
+            None  # the driver must not begin transactions by itself: a deferred one fails when it turns to writing
+        )
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -206,7 +218,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgresql_engine(url: URL) -> Engine:
     arguments = {name: value for name, value in CONNECT_ARGS.items() if name not in url.query}  # what the URL says wins
-    engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=15, isolation_level="READ COMMITTED")
+    engine = create_engine(
+        url, connect_args=arguments, pool_pre_ping=True, pool_timeout=15, isolation_level="READ COMMITTED"
+    )
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION_SETTINGS.items())
 
     @event.listens_for(engine, "connect")

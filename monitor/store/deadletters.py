@@ -43,7 +43,9 @@ def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: 
     return connection.execute(insert_into(connection, dead_letters).on_conflict_do_nothing(), rows).rowcount
 
 
-def listing(db: Database, source: str | None = None, reason: Reason | str | None = None, limit: int = 100) -> list[StoredDeadLetter]:
+def listing(
+    db: Database, source: str | None = None, reason: Reason | str | None = None, limit: int = 100
+) -> list[StoredDeadLetter]:
     """The latest `limit` dead letters, newest first."""
     statement = select(dead_letters).order_by(dead_letters.c.dead_letter_id.desc()).limit(limit)
     if source is not None:
@@ -61,7 +63,12 @@ def get(db: Database, dead_letter_id: int) -> StoredDeadLetter | None:
 
 
 def purge(
-    db: Database, *, ids: Iterable[int] | None = None, before: datetime | None = None, source: str | None = None, replayed: bool = False
+    db: Database,
+    *,
+    ids: Iterable[int] | None = None,
+    before: datetime | None = None,
+    source: str | None = None,
+    replayed: bool = False,
 ) -> int:
     """Delete the dead letters that fit every given condition (received before, of a source, replayed ones only); returns how many."""
     statement = delete(dead_letters)
@@ -84,7 +91,11 @@ def mark_replayed(db: Database, ids: Iterable[int], now: datetime) -> int:
 
 def counts(db: Database) -> dict[str, int]:
     """Dead letters by reason, replayed ones left out."""
-    statement = select(dead_letters.c.reason, func.count().label("n")).where(dead_letters.c.replayed_at.is_(None)).group_by(dead_letters.c.reason)
+    statement = (
+        select(dead_letters.c.reason, func.count().label("n"))
+        .where(dead_letters.c.replayed_at.is_(None))
+        .group_by(dead_letters.c.reason)
+    )
     return {row.reason: row.n for row in db.read(lambda connection: connection.execute(statement).all())}
 
 

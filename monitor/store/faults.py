@@ -11,7 +11,15 @@ _CONFLICTS = {"40001", "40P01", "55P03"}
 #: SQLSTATE classes and codes that pass: connection, resources, operator intervention, read-only, timeouts, logins
 _PASSING_CLASSES = {"08", "53", "57", "58", "28"}
 _PASSING_CODES = {"25006", "25P03", "25P04", "3D000", "40001", "40P01", "55P03"}
-_PASSING_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PROTOCOL")
+_PASSING_SQLITE = (
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_IOERR",
+    "SQLITE_PROTOCOL",
+)
 
 
 class Fault(Enum):

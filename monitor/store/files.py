@@ -40,7 +40,15 @@ def take(db: Database, source: str, taken_name: str, name: str, sha256: str, now
     """
 
     def work(connection: Connection) -> None:
-        row = {"source": source, "taken_name": taken_name, "name": name, "sha256": sha256, "taken_at": now, "counted": 0, "seen_before": 0}
+        row = {
+            "source": source,
+            "taken_name": taken_name,
+            "name": name,
+            "sha256": sha256,
+            "taken_at": now,
+            "counted": 0,
+            "seen_before": 0,
+        }
         statement = insert_into(connection, files).values(refused="{}", **row).on_conflict_do_nothing()
         if connection.execute(statement).rowcount == 1:
             reset_in(connection, source, StreamPartition(sha256, 0), 0)
@@ -50,27 +58,37 @@ def take(db: Database, source: str, taken_name: str, name: str, sha256: str, now
 
 def finish(db: Database, source: str, taken_name: str, outcome: str, now: datetime) -> None:
     """Note that a file moved to `outcome`/ (done or failed); the first note stays."""
-    statement = update(files).where(files.c.source == source, files.c.taken_name == taken_name, files.c.finished_at.is_(None))
+    statement = update(files).where(
+        files.c.source == source, files.c.taken_name == taken_name, files.c.finished_at.is_(None)
+    )
     db.run(lambda connection: connection.execute(statement.values(finished_at=now, outcome=outcome)))
 
 
 def unfinished(db: Database, source: str) -> list[TakenFile]:
     """Files taken and not finished, in the order in which they were taken."""
-    statement = select(files).where(files.c.source == source, files.c.finished_at.is_(None)).order_by(files.c.taken_at, files.c.taken_name)
+    statement = (
+        select(files)
+        .where(files.c.source == source, files.c.finished_at.is_(None))
+        .order_by(files.c.taken_at, files.c.taken_name)
+    )
     rows = db.read(lambda connection: connection.execute(statement).all())
     return [TakenFile(row.taken_name, row.name, row.sha256, row.taken_at) for row in rows]
 
 
 def counts(db: Database, source: str, taken_name: str) -> FileCounts:
     """What became of a file's rows so far; zeros for a file that is not known."""
-    statement = select(files.c.counted, files.c.seen_before, files.c.refused).where(files.c.source == source, files.c.taken_name == taken_name)
+    statement = select(files.c.counted, files.c.seen_before, files.c.refused).where(
+        files.c.source == source, files.c.taken_name == taken_name
+    )
     row = db.read(lambda connection: connection.execute(statement).one_or_none())
     return FileCounts(0, 0, {}) if row is None else FileCounts(row.counted, row.seen_before, _refused_of(row.refused))
 
 
 def shas_of(db: Database, name: str) -> list[tuple[str, str]]:
     """(source, sha256) of every file that was dropped as `name` or taken as `name`."""
-    statement = select(files.c.source, files.c.sha256).where(or_(files.c.name == name, files.c.taken_name == name)).distinct()
+    statement = (
+        select(files.c.source, files.c.sha256).where(or_(files.c.name == name, files.c.taken_name == name)).distinct()
+    )
     return [(row.source, row.sha256) for row in db.read(lambda connection: connection.execute(statement).all())]
 
 
@@ -79,9 +97,13 @@ def save_dead_file(db: Database, dead_letter: DeadLetter, *, keep_raw: bool = Tr
     db.run(lambda connection: save_in(connection, [dead_letter], keep_raw=keep_raw))
 
 
-def add_counts_in(connection: Connection, source: str, taken_name: str, saved: Saved, refused: list[tuple[str, int | None]]) -> None:
+def add_counts_in(
+    connection: Connection, source: str, taken_name: str, saved: Saved, refused: list[tuple[str, int | None]]
+) -> None:
     """Add one batch to a file's counters; `refused` has (reason, line) of each refused record, in the order of the file."""
-    statement = select(files.c.counted, files.c.seen_before, files.c.refused).where(files.c.source == source, files.c.taken_name == taken_name)
+    statement = select(files.c.counted, files.c.seen_before, files.c.refused).where(
+        files.c.source == source, files.c.taken_name == taken_name
+    )
     row = connection.execute(statement.with_for_update()).one_or_none()
     if row is None:
         return
@@ -89,7 +111,11 @@ def add_counts_in(connection: Connection, source: str, taken_name: str, saved: S
     for reason, line in refused:
         n, first_line = by_reason.get(reason, (0, line))
         by_reason[reason] = (n + 1, first_line)
-    values = {"counted": row.counted + saved.n_inserted, "seen_before": row.seen_before + saved.n_seen_before, "refused": json.dumps(by_reason)}
+    values = {
+        "counted": row.counted + saved.n_inserted,
+        "seen_before": row.seen_before + saved.n_seen_before,
+        "refused": json.dumps(by_reason),
+    }
     connection.execute(update(files).where(files.c.source == source, files.c.taken_name == taken_name).values(**values))
 
 

@@ -49,7 +49,9 @@ _FROM_ARRAYS = text(
     f"SELECT u.*, CAST(:source AS text), CAST(:model AS text), CAST(:scored_at AS timestamptz) FROM unnest({_ARRAYS}) AS u "
     "ON CONFLICT (post_key) DO NOTHING RETURNING post_key"
 )
-_ROW_BY_ROW = f"INSERT INTO posts ({_COLUMNS}) VALUES ({', '.join('?' * (len(PostRow._fields) + len(BatchColumns._fields)))})"  # noqa: S608
+_ROW_BY_ROW = (
+    f"INSERT INTO posts ({_COLUMNS}) VALUES ({', '.join('?' * (len(PostRow._fields) + len(BatchColumns._fields)))})"  # noqa: S608
+)
 _KNOWN = text("SELECT post_key, content_hash FROM posts WHERE post_key IN (SELECT value FROM json_each(:keys))")
 _KNOWN_FROM_ARRAY = text("SELECT post_key, content_hash FROM posts WHERE post_key = ANY(CAST(:keys AS text[]))")
 

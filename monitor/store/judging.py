@@ -18,7 +18,9 @@ def judge(source: str, window: str, outcomes: Iterable[bool], max_invalid_share:
     """
     marks = "".join(REFUSED if refused else ACCEPTED for refused in outcomes)
     if REFUSED not in marks and len(window) >= MIN_JUDGED:
-        return (window + marks)[-WINDOW:]  # good records alone cannot raise the share of a window that was judged before
+        return (window + marks)[
+            -WINDOW:
+        ]  # good records alone cannot raise the share of a window that was judged before
     history = window + marks
     n_refused = window.count(REFUSED)
     for end in range(len(window) + 1, len(history) + 1):

@@ -46,7 +46,9 @@ def reset_in(connection: Connection, source: str, stream_partition: StreamPartit
         source=source, stream=stream_partition.stream, partition=stream_partition.partition, next_offset=next_offset
     )
     key = [positions.c.source, positions.c.stream, positions.c.partition]
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_={"next_offset": statement.excluded.next_offset}))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=key, set_={"next_offset": statement.excluded.next_offset})
+    )
 
 
 def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition, int]) -> None:
@@ -70,13 +72,19 @@ def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition
 
 def resume(db: Database, source: str) -> int:
     """Let a paused source read again; returns how many of its rows were paused."""
-    statement = update(positions).where(positions.c.source == source, positions.c.paused_reason.is_not(None)).values(paused_reason=None)
+    statement = (
+        update(positions)
+        .where(positions.c.source == source, positions.c.paused_reason.is_not(None))
+        .values(paused_reason=None)
+    )
     return db.run(lambda connection: connection.execute(statement).rowcount)
 
 
 def paused(db: Database) -> dict[str, str]:
     """Paused sources and why."""
-    statement = select(positions.c.source, positions.c.paused_reason).where(positions.c.paused_reason.is_not(None)).distinct()
+    statement = (
+        select(positions.c.source, positions.c.paused_reason).where(positions.c.paused_reason.is_not(None)).distinct()
+    )
     return {row.source: row.paused_reason for row in db.read(lambda connection: connection.execute(statement).all())}
 
 

@@ -1,8 +1,9 @@
 """The save: posts, dead letters, positions and totals of one micro-batch in ONE transaction. Everything that counts depends on it."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from sqlalchemy import Connection, select
 
@@ -17,8 +18,8 @@ from monitor.store.schema import positions, recent_outcomes
 from monitor.store.texts import hashed_user, storable
 from monitor.store.totals import Totals, TotalsKey, add, add_in, totals_of
 
-INSERTED = "inserted"
-SEEN_BEFORE = "seen before"
+INSERTED: Final = "inserted"
+SEEN_BEFORE: Final = "seen before"
 Outcome = Reason | Literal["inserted", "seen before"]  #: what became of one record
 
 _DETAILS = {
@@ -84,7 +85,7 @@ class Saver:
         add_in(connection, sums)
         brands.mark_dirty_in(connection, brands.earliest_days((key.brand, key.day) for key in sums))
         self._judge_in(connection, work, before)
-        return _saved_of(work), known
+        return _saved_of(work.outcomes, tuple(work.conflicts)), known
 
     def _rows_of(self, scored: ScoredBatch) -> tuple[dict[str, PostRow], list[str]]:
         rows: dict[str, PostRow] = {}
@@ -110,7 +111,19 @@ class Saver:
                 else (score.pos_prob, score.pred, score.label, score.p_negative, score.p_neutral, score.p_positive)
             )  # fmt: skip
             label = storable(post.label_of_place)
-            return PostRow(post.post_key, label, brand, id_, post.created_at, post.day, user_id, lang, text, post.content_hash, *figures)
+            return PostRow(
+                post.post_key,
+                label,
+                brand,
+                id_,
+                post.created_at,
+                post.day,
+                user_id,
+                lang,
+                text,
+                post.content_hash,
+                *figures,
+            )
 
         return to_row
 
@@ -122,24 +135,32 @@ class Saver:
     def _judge_in(self, connection: Connection, work: _Work, before: dict[StreamPartition, int]) -> None:
         """Judge the records that lie at or after the stored positions; those before were judged when they were saved first."""
         batch = work.scored.batch
-        fresh = [(record, outcome) for record, outcome in zip(batch.records, work.outcomes, strict=True) if _is_fresh(record, before)]
+        fresh = [
+            (record, outcome)
+            for record, outcome in zip(batch.records, work.outcomes, strict=True)
+            if _is_fresh(record, before)
+        ]
         if not fresh or not batch.positions:
             return
         at = recent_outcomes.c.source == batch.source
         window = connection.execute(select(recent_outcomes.c.outcomes).where(at).with_for_update()).scalar() or ""
-        after = judge(batch.source, window, (isinstance(outcome, Reason) for _, outcome in fresh), self._rules.max_invalid_share)
+        after = judge(
+            batch.source, window, (isinstance(outcome, Reason) for _, outcome in fresh), self._rules.max_invalid_share
+        )
         if after != window:
             statement = insert_into(connection, recent_outcomes).values(source=batch.source, outcomes=after)
             connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_={"outcomes": after}))
         if batch.file is not None:
             refused = [(str(outcome), record.line) for record, outcome in fresh if isinstance(outcome, Reason)]
-            add_counts_in(connection, batch.source, batch.file, _saved_of(work), refused)
+            add_counts_in(connection, batch.source, batch.file, _saved_of([outcome for _, outcome in fresh]), refused)
 
 
 def _find_outcomes(connection: Connection, work: _Work, inserted: set[str], known: frozenset[str]) -> None:
     """Fill `outcomes` and `conflicts`: same id and same content was seen before, same id and other content is refused."""
     firsts = {key: row.content_hash for key, row in work.rows.items() if key in inserted}
-    others = [key for key, row in work.rows.items() if key not in inserted and row.brand in known and row.id is not None]
+    others = [
+        key for key, row in work.rows.items() if key not in inserted and row.brand in known and row.id is not None
+    ]
     hashes = firsts | hashes_in(connection, others)
     not_yet = set(inserted)
     brand_of = iter(work.brand_of)
@@ -164,7 +185,9 @@ def _conflict(post: Post, reason: Reason, scored: ScoredBatch) -> DeadLetter:
     return DeadLetter(post.source, post.place, scored.scored_at, reason, _DETAILS[reason], post.raw, line=post.line)
 
 
-def _move_positions_in(connection: Connection, source: str, moved: dict[StreamPartition, int]) -> dict[StreamPartition, int]:
+def _move_positions_in(
+    connection: Connection, source: str, moved: dict[StreamPartition, int]
+) -> dict[StreamPartition, int]:
     """Save positions as the greater of old and new, so that a late writer cannot move them back; returns the old ones."""
     if not moved:
         return {}
@@ -177,7 +200,9 @@ def _move_positions_in(connection: Connection, source: str, moved: dict[StreamPa
         index_elements=list(positions.primary_key), set_={"next_offset": statement.excluded.next_offset}, where=moves_on
     )
     ordered = sorted(moved, key=lambda at: (at.stream, at.partition))
-    rows = [{"source": source, "stream": at.stream, "partition": at.partition, "next_offset": moved[at]} for at in ordered]
+    rows = [
+        {"source": source, "stream": at.stream, "partition": at.partition, "next_offset": moved[at]} for at in ordered
+    ]
     connection.execute(statement, rows)
     return before
 
@@ -197,9 +222,6 @@ def _is_fresh(record: Record, before: dict[StreamPartition, int]) -> bool:
     return place.offset >= before.get(StreamPartition(place.stream, place.partition), place.offset)
 
 
-def _saved_of(work: _Work) -> Saved:
-    refused: dict[Reason, int] = {}
-    for outcome in work.outcomes:
-        if isinstance(outcome, Reason):
-            refused[outcome] = refused.get(outcome, 0) + 1
-    return Saved(work.outcomes.count(INSERTED), work.outcomes.count(SEEN_BEFORE), refused, tuple(work.conflicts))
+def _saved_of(outcomes: list[Outcome], conflicts: tuple[DeadLetter, ...] = ()) -> Saved:
+    refused = Counter(outcome for outcome in outcomes if isinstance(outcome, Reason))
+    return Saved(outcomes.count(INSERTED), outcomes.count(SEEN_BEFORE), dict(refused), conflicts)

@@ -3,7 +3,21 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Dialect, Float, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData(
@@ -56,7 +70,12 @@ posts = Table(
     column("user_id", Text, "Author, kept, hashed or dropped as configured; null after retention", nullable=True),
     column("lang", Text, "Language as the record said; null after retention", nullable=True),
     column("text", Text, "The text; null where texts are not kept and after retention", nullable=True),
-    column("pos_prob", Float, "Calibrated positivity in [0, 1], 6 decimals; null where the post was not scored", nullable=True),
+    column(
+        "pos_prob",
+        Float,
+        "Calibrated positivity in [0, 1], 6 decimals; null where the post was not scored",
+        nullable=True,
+    ),
     column("pred", Integer, "1 where pos_prob >= the bundle's threshold, else 0", nullable=True),
     column("label", Text, "Most likely class: negative, neutral or positive", nullable=True),
     column("p_negative", Float, "Calibrated probability of negative", nullable=True),
@@ -101,7 +120,9 @@ daily_sentiment = Table(
     column("mean_pos_high", Float, "mean_pos + 1.96 sd/sqrt(n); null under two posts", nullable=True),
     column("ma3", Float, "Mean of mean_pos over the latest three days that have posts, this one included"),
     column("ma3_span_days", Integer, "Calendar days from the first to the last of those days, both included"),
-    column("mean_pos_corrected", Float, "mean_pos corrected by the brand's own labels; null without labels", nullable=True),
+    column(
+        "mean_pos_corrected", Float, "mean_pos corrected by the brand's own labels; null without labels", nullable=True
+    ),
     column("corrected_low", Float, "Lower end of its 95% interval", nullable=True),
     column("corrected_high", Float, "Upper end of its 95% interval", nullable=True),
     column("model", Text, "Bundle of that day; null if several", nullable=True),
@@ -122,7 +143,9 @@ alerts = Table(
     column("mean_pos", Float, "mean_pos of that day", nullable=True),
     column("total", BigInteger, "Posts of that day", nullable=True),
     column("threshold", Float, "Threshold in force", nullable=True),
-    column("message", Text, "The rendered message as JSON (text, blocks); blanked of quotes by retention", nullable=True),
+    column(
+        "message", Text, "The rendered message as JSON (text, blocks); blanked of quotes by retention", nullable=True
+    ),
     column("state", Text, "pending, sending, sent, unknown, past, superseded, dry_run or dropped"),
     column("attempts", Integer, "Times that sending began"),
     column("next_attempt_at", UtcDateTime, "Not before; while sending: when the sender's lease ends", nullable=True),
@@ -194,8 +217,15 @@ brands = Table(
     metadata,
     column("brand", Text, "Brand", primary_key=True),
     column("added_at", UtcDateTime, "When its first post came, UTC"),
-    column("dirty_from", Date, "Earliest day whose totals changed since the last refresh; null when fresh", nullable=True),
-    column("refreshed_at", UtcDateTime, "When daily rows of it were last recomputed, UTC; null before the first time", nullable=True),
+    column(
+        "dirty_from", Date, "Earliest day whose totals changed since the last refresh; null when fresh", nullable=True
+    ),
+    column(
+        "refreshed_at",
+        UtcDateTime,
+        "When daily rows of it were last recomputed, UTC; null before the first time",
+        nullable=True,
+    ),
     Index("ix_brands_dirty_from", "dirty_from"),
     comment="Known brands and what a refresh still has to recompute",
 )
@@ -231,9 +261,19 @@ episodes = Table(
     column("episode", Text, "brand/first day of the open episode; null when none is open", nullable=True),
     column("began_on", Date, "First counting day of the open episode", nullable=True),
     column("announced", Integer, "1 once a message about the open episode was put into the outbox"),
-    column("settled_through", Date, "Latest day that a message or record is about: up to it all stays as told", nullable=True),
+    column(
+        "settled_through",
+        Date,
+        "Latest day that a message or record is about: up to it all stays as told",
+        nullable=True,
+    ),
     column("decided_through", Date, "Latest closed counting day that has been decided", nullable=True),
-    column("evaluated", Text, "What the last evaluation saw (refresh, day, rule); equal means that nothing changed", nullable=True),
+    column(
+        "evaluated",
+        Text,
+        "What the last evaluation saw (refresh, day, rule); equal means that nothing changed",
+        nullable=True,
+    ),
     comment="One row per brand: locked first by every evaluation, so that any replica may evaluate",
 )
 

@@ -36,4 +36,5 @@ def set_time_zone(connection: Connection, zone: str) -> None:
 def _value_or_first(connection: Connection, name: str, first: str) -> str:
     """The stored value, or `first` where nothing is stored yet; two who start at once agree on one."""
     connection.execute(insert_into(connection, settings).values(name=name, value=first).on_conflict_do_nothing())
-    return connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar_one()
+    stored: str = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar_one()
+    return stored

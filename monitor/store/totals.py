@@ -63,7 +63,8 @@ def subtract_in(connection: Connection, sums: Mapping[TotalsKey, Totals]) -> Non
     at = [daily_totals.c[name] == bindparam(f"of_{name}") for name in TotalsKey._fields]
     less = {name: daily_totals.c[name] - bindparam(f"less_{name}", type_=BigInteger) for name in Totals._fields}
     rows = [
-        {f"of_{name}": value for name, value in key._asdict().items()} | {f"less_{name}": value for name, value in sums[key]._asdict().items()}
+        {f"of_{name}": value for name, value in key._asdict().items()}
+        | {f"less_{name}": value for name, value in sums[key]._asdict().items()}
         for key in sorted(sums)
     ]
     connection.execute(update(daily_totals).where(*at).values(less), rows)

@@ -1,0 +1,5 @@
+"""Where pytest finds the fixtures: one module per kind of service."""
+
+pytest_plugins = [
+    "fixtures_postgres",
+]
