@@ -1,0 +1,55 @@
+"""Calibration of logits for a population with equal shares of the classes (fitting; applying is `Calibration` in `bundle.py`)."""
+
+import numpy as np
+
+from models.calibration import Calibration
+from models.measures import FloatArray, IntArray, balanced_weights, log_loss
+
+STEPS = 60
+
+
+def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
+    """Temperature and one bias per class (Platt's scaling, vector form: Guo et al. 2017) that minimise the class-balanced log loss.
+
+    `logits` (n, C), `truth` (n,). Newton's method on (inverse temperature, C - 1 free biases), with halved steps where one overshoots.
+    """
+    n_classes = logits.shape[1]
+    weights = balanced_weights(truth, n_classes) / len(truth)
+    target = np.eye(n_classes)[truth]
+    theta = np.zeros(n_classes)
+    theta[0] = 1.0
+    for _ in range(STEPS):
+        gradient, hessian = _derivatives(theta, logits, target, weights)
+        theta = _improve(theta, np.linalg.solve(hessian + 1e-9 * np.eye(n_classes), gradient), logits, truth)
+        if np.abs(gradient).max() < 1e-10:
+            break
+    return _calibration(theta)
+
+
+def _calibration(theta: FloatArray) -> Calibration:
+    bias = np.append(theta[1:], 0.0)
+    return Calibration(temperature=float(1 / theta[0]), bias=tuple(float(b) for b in bias - bias.mean()))
+
+
+def _improve(theta: FloatArray, step: FloatArray, logits: FloatArray, truth: IntArray) -> FloatArray:
+    """The first of theta - step, - step/2, ... that does not raise the loss and keeps the temperature positive."""
+    weights = balanced_weights(truth, logits.shape[1])
+    before = log_loss(truth, _calibration(theta).apply(logits), weights)
+    for k in range(30):
+        tried: FloatArray = theta - step / 2**k
+        if tried[0] > 1e-3 and log_loss(truth, _calibration(tried).apply(logits), weights) <= before:
+            return tried
+    return theta
+
+
+def _derivatives(theta: FloatArray, logits: FloatArray, target: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gradient (C,) and Hessian (C, C) of the weighted log loss in theta."""
+    n, n_classes = logits.shape
+    features = np.zeros((n, n_classes, n_classes))  # (post, class, parameter): d logit / d theta
+    features[:, :, 0] = logits
+    features[:, np.arange(n_classes - 1), np.arange(1, n_classes)] = 1.0
+    probability = _calibration(theta).apply(logits)
+    gradient = np.einsum("n,nc,ncp->p", weights, probability - target, features)
+    mean = np.einsum("nc,ncp->np", probability, features)
+    second = np.einsum("n,nc,ncp,ncq->pq", weights, probability, features, features) - np.einsum("n,np,nq->pq", weights, mean, mean)
+    return gradient, second

@@ -1,0 +1,59 @@
+"""What a training needs to go on after an interruption, as safetensors and JSON: no pickle here either."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass
+class Progress:
+    """Where a training stands. `batch` is the next one of `epoch` of `stage`; `best` is the best development figure of the stage."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0  # of the optimizer, in this stage
+    best: float = -1.0
+    best_epoch: int = -1
+    loss_sum: float = 0.0
+
+
+def save_checkpoint(path: Path, fingerprint: str, progress: Progress, tensors: dict[str, Tensor]) -> None:
+    """Write beside, then rename: a kill at any moment leaves the old checkpoint or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    fresh = path.with_suffix(".fresh")
+    save_file(whole, fresh, metadata={"fingerprint": fingerprint, "progress": json.dumps(asdict(progress))})
+    fresh.replace(path)
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Tensor]] | None:
+    """The last checkpoint, or None where there is none of this recipe, data and seed (`fingerprint`)."""
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        if metadata.get("fingerprint") != fingerprint:
+            return None
+        return Progress(**json.loads(metadata["progress"])), {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

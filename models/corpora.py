@@ -1,0 +1,163 @@
+"""Labelled posts for training and evaluation: the public corpora under `SENTIMENT_DATA`, or one's own CSV.
+
+Every loader keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its texts is dropped.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.tokenizer import prepare_subword
+
+CLASSES = ("negative", "neutral", "positive")
+DATA_VARIABLE = "SENTIMENT_DATA"
+DEFAULT_DATA = "../shared/data"
+TEST_SPLIT = "2016test"
+_NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
+
+
+class CorpusError(Exception):
+    """Labelled posts that are missing or cannot be read; the message says which and what would help."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with their labels as indices into `CLASSES`; `keys` are equal for texts that are equal to a reader."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, indices: Iterable[int]) -> "Corpus":
+        """The rows at `indices`, in that order."""
+        chosen = list(indices)
+        return Corpus(*(tuple(column[i] for i in chosen) for column in (self.texts, self.labels, self.keys)))
+
+    def without(self, keys: set[str]) -> "Corpus":
+        """The rows whose key is not among `keys`."""
+        return self.select(i for i, key in enumerate(self.keys) if key not in keys)
+
+
+def text_key(text: str) -> str:
+    """Letters and digits of a post, without case, links, mentions and emoji: near-copies have the same key."""
+    return _NOT_IN_KEY.sub("", prepare_subword(text).lower())
+
+
+def corpus_of(rows: Iterable[tuple[str, str]]) -> Corpus:
+    """A corpus of (text, label name) rows; rows with another label or the key of an earlier row are left out."""
+    kept: dict[str, tuple[str, int]] = {}
+    for text, label in rows:
+        key = text_key(text) or text
+        if label in CLASSES and key not in kept:
+            kept[key] = (text, CLASSES.index(label))
+    return Corpus(tuple(t for t, _ in kept.values()), tuple(i for _, i in kept.values()), tuple(kept))
+
+
+def find_data(path: Path | None = None) -> Path:
+    """The folder of the corpora: `path`, else `SENTIMENT_DATA`, else `../shared/data`. Raises CorpusError if it is not there."""
+    folder = path or Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
+    if not folder.exists():
+        raise CorpusError(f"no labelled data at {folder}: set {DATA_VARIABLE} to their folder, or give a CSV with text and label columns")
+    return folder
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV, plain or gzipped, as dictionaries. Raises CorpusError where it is missing, truncated or not UTF-8."""
+    if not path.exists():
+        raise CorpusError(f"labelled data: {path} is missing")
+    try:
+        raw = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:  # type: ignore[arg-type]  # GzipFile reads as a buffer
+            yield from csv.DictReader(lines)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"labelled data: {path} cannot be read: {error}") from error
+
+
+def load_csv(path: Path) -> Corpus:
+    """One's own labelled posts: a CSV with the columns text and label (negative, neutral, positive).
+
+    Raises CorpusError for a missing column, a label with another name (with its line), or fewer than two classes.
+    """
+    rows = []
+    for line, row in enumerate(read_rows(path), start=2):
+        if row.get("text") is None or row.get("label") is None:
+            raise CorpusError(f"{path} needs the columns text and label; line {line} has {', '.join(k for k in row if k)}")
+        if row["label"] not in CLASSES:
+            raise CorpusError(f"{path} line {line}: label {row['label']!r} is none of {', '.join(CLASSES)}")
+        rows.append((row["text"], row["label"]))
+    if len({label for _, label in rows}) < 2:
+        raise CorpusError(f"{path} has posts of fewer than two classes")
+    return corpus_of(rows)
+
+
+def _semeval(folder: Path, *, test: bool) -> Corpus:
+    rows = read_rows(folder / "semeval_2013_2016.csv.gz")
+    if test:
+        return corpus_of((r["text"], r["label"]) for r in rows if r["split"] == TEST_SPLIT)
+    return corpus_of((r["text"], r["label"]) for r in rows if r["split"] != TEST_SPLIT and r["in_tweeteval_val"] != "1")
+
+
+def _one_of_each_group(folder: Path) -> Corpus:
+    """Near-copies in this file share `source`: the first three of each group are kept."""
+    seen: dict[str, int] = {}
+    rows = []
+    for row in read_rows(folder / "twitter_entity.csv.gz"):
+        seen[row["source"]] = seen.get(row["source"], 0) + 1
+        if seen[row["source"]] <= 3:
+            rows.append((row["text"], row["label"]))
+    return corpus_of(rows)
+
+
+def _plain(name: str, *, leave_out: str = "") -> Callable[[Path], Corpus]:
+    """A loader of text and label columns, leaving out rows whose `source` contains `leave_out`."""
+
+    def load(folder: Path) -> Corpus:
+        rows = read_rows(folder / f"{name}.csv.gz")
+        return corpus_of((r["text"], r["label"]) for r in rows if not leave_out or leave_out not in r["source"])
+
+    return load
+
+
+LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
+    "semeval": lambda folder: _semeval(folder, test=False),
+    "crowdflower": _plain("crowdflower_dfe"),
+    "emoticon2011": _plain("emoticon2011"),
+    "goemotions": _plain("goemotions"),
+    "sanders": _plain("sanders"),
+    "sentiment140": _plain("sentiment140_sample"),
+    "sst_phrases": _plain("sst5_train_phrases"),
+    "sst_sentences": _plain("sst5_sentences"),
+    "tweet_extraction": _plain("tweet_sentiment_extraction"),
+    "twitter_entity": _one_of_each_group,
+    "uci": _plain("uci_sentences", leave_out="imdb"),
+}
+
+
+def load_test(folder: Path) -> Corpus:
+    """SemEval `2016test`: left out of training, calibration and every choice, read by the evaluation alone."""
+    return _semeval(folder, test=True)
+
+
+def load_sources(folder: Path, names: Iterable[str]) -> dict[str, Corpus]:
+    """The corpora called `names`, without the texts of `2016test`. Raises CorpusError for an unknown name."""
+    names = list(names)
+    unknown = sorted(set(names) - set(LOADERS))
+    if unknown:
+        raise CorpusError(f"no corpus is called {', '.join(unknown)}; there are {', '.join(sorted(LOADERS))}")
+    kept_out = set(load_test(folder).keys)
+    return {name: LOADERS[name](folder).without(kept_out) for name in names}
+
+
+def hold_out(corpus: Corpus, n_posts: int) -> tuple[Corpus, Corpus]:
+    """(rest, held out): the `n_posts` posts whose keys have the smallest SHA-256, so that the choice needs no seed and no order."""
+    order = sorted(range(len(corpus)), key=lambda i: hashlib.sha256(corpus.keys[i].encode("utf-8", "replace")).digest())
+    return corpus.select(sorted(order[n_posts:])), corpus.select(sorted(order[:n_posts]))

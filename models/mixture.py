@@ -1,0 +1,105 @@
+"""Which posts make the batches of an epoch: a function of seed, stage and epoch alone, so that a resumed training sees the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.corpora import CLASSES
+from models.recipe import Recipe, Stage
+
+IntArray = npt.NDArray[np.int64]
+
+# Feelings whose emoji are appended to posts of a label. The others (laughter, shock, boredom, doubt) go both ways.
+FEELINGS_OF_LABEL = {
+    0: ("xxsad", "xxangry", "xxdisgust", "xxbad", "xxsad", "xxangry", "xxfear", "xxbored"),
+    1: ("xxemoji", "xxemoji", "xxthink", "xxemoji"),
+    2: ("xxlove", "xxjoy", "xxcelebrate", "xxgreat", "xxthanks", "xxlove", "xxwink", "xxlaugh"),
+}
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 where it has none of a class."""
+
+    ids: Sequence[Sequence[int]]
+    labels: IntArray
+    class_weights: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ids: Sequence[Sequence[int]], labels: Sequence[int]) -> "EncodedCorpus":
+        """Class weights are total / (classes present x count), as in scikit-learn's `balanced`."""
+        counts = np.bincount(np.asarray(labels, np.int64), minlength=len(CLASSES))
+        present = counts > 0
+        weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0)
+        return cls(ids, np.asarray(labels, np.int64), weights)
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B posts of one length T, so that nothing is padded."""
+
+    ids: Tensor  # (B, T) int64
+    labels: Tensor  # (B,) int64
+    weights: Tensor  # (B,) float32
+    allowed: Tensor  # (B, C) bool: the classes that the post's source knows
+
+
+def draw(n_posts: int, n_source: int, epoch: int, seed: Sequence[int]) -> IntArray:
+    """Indices of an epoch's `n_posts` out of `n_source`, going through one permutation after the other without a gap."""
+    first, last = epoch * n_posts, (epoch + 1) * n_posts
+    rounds = range(first // n_source, (last - 1) // n_source + 1)
+    order = np.concatenate([np.random.default_rng([*seed, i]).permutation(n_source) for i in rounds])
+    offset = first - rounds.start * n_source
+    return np.asarray(order[offset : offset + n_posts], np.int64)
+
+
+class Mixture:
+    """The batches of a stage's epochs."""
+
+    def __init__(self, recipe: Recipe, stage_index: int, sources: Mapping[str, EncodedCorpus], vocabulary: Mapping[str, int]) -> None:
+        self.recipe = recipe
+        self.stage: Stage = recipe.stages[stage_index]
+        self.sources = [(name, sources[name]) for name in self.stage.posts]
+        self._seed = [recipe.seed, stage_index]
+        self._emoji = {label: [vocabulary[f] for f in names if f in vocabulary] for label, names in FEELINGS_OF_LABEL.items()}
+
+    def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The epoch's batches in order: each a list of (source, post) pairs of one length."""
+        pairs = [(s, int(i)) for s, (name, corpus) in enumerate(self.sources) for i in self._drawn(s, name, len(corpus.labels), epoch)]
+        generator = np.random.default_rng([*self._seed, epoch, 1])
+        by_length: dict[int, list[tuple[int, int]]] = {}
+        for k in generator.permutation(len(pairs)):
+            source, post = pairs[k]
+            by_length.setdefault(len(self.sources[source][1].ids[post]), []).append(pairs[k])
+        size = self.recipe.batch_posts
+        batches = [group[i : i + size] for group in by_length.values() for i in range(0, len(group), size)]
+        return [batches[k] for k in generator.permutation(len(batches))]
+
+    def _drawn(self, source: int, name: str, n_source: int, epoch: int) -> IntArray:
+        return draw(self.stage.posts[name], n_source, epoch, [*self._seed, source])
+
+    def tensors(self, pairs: Sequence[tuple[int, int]], epoch: int, batch: int) -> TrainingBatch:
+        """One batch as tensors. Some whole batches get emoji of each post's label at the end."""
+        corpora = [self.sources[s][1] for s, _ in pairs]
+        labels = np.array([corpus.labels[i] for corpus, (_, i) in zip(corpora, pairs, strict=True)])
+        ids = np.array([corpus.ids[i] for corpus, (_, i) in zip(corpora, pairs, strict=True)], np.int64)  # (B, T)
+        generator = np.random.default_rng([*self._seed, epoch, 2, batch])
+        if generator.random() < self.recipe.emoji_share and all(self._emoji.values()):
+            ids = np.concatenate([ids, self._emoji_columns(labels, generator)], axis=1)
+        scale = np.array([self.stage.weights.get(self.sources[s][0], 1.0) for s, _ in pairs])
+        weights = scale * np.array([corpus.class_weights[label] for corpus, label in zip(corpora, labels, strict=True)])
+        allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
+        return TrainingBatch(
+            torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(allowed)
+        )
+
+    def _emoji_columns(self, labels: IntArray, generator: np.random.Generator) -> IntArray:
+        """(B, 1 or 2): one emoji per post, perhaps twice."""
+        chosen = np.array([generator.choice(self._emoji[int(label)]) for label in labels], np.int64)
+        return np.repeat(chosen[:, None], int(generator.integers(1, 3)), axis=1)
+
+

@@ -1,0 +1,66 @@
+"""The networks in plain PyTorch, to read and to train. `engine.py` computes the same faster and is held equal to it by a test.
+
+B posts, T tokens of the longest post, V tokens in the vocabulary, E embedding width, H hidden units per direction, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+@dataclass(frozen=True)
+class GruShape:
+    """What fixes the tensors of a `GruClassifier`; a bundle's manifest carries these four numbers."""
+
+    n_tokens: int
+    embedding: int
+    hidden: int
+    n_classes: int
+
+
+class GruClassifier(nn.Module):
+    """One bidirectional GRU layer (Cho et al. 2014, arXiv:1406.1078, in cuDNN's variant) with mean and max pooling over time.
+
+    Padding is never read: posts are packed, and pooling leaves padded steps out. Dropouts act in training only; `token_dropout`
+    is the share of tokens whose embedding is zeroed, `dropout` acts on embeddings and on the pooled vector.
+    """
+
+    def __init__(self, shape: GruShape, *, dropout: float = 0.0, token_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.token_dropout = token_dropout
+        self.embedding = nn.Embedding(shape.n_tokens, shape.embedding)
+        self.gru = nn.GRU(shape.embedding, shape.hidden, batch_first=True, bidirectional=True)
+        self.output = nn.Linear(4 * shape.hidden, shape.n_classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64 on the CPU, each >= 1, count."""
+        embedded = self.dropout(self._drop_tokens(self.embedding(ids)))  # (B, T, E)
+        return self.output(self.dropout(pool(self._run(embedded, lengths), lengths)))  # (B, C)
+
+    def _drop_tokens(self, embedded: Tensor) -> Tensor:
+        if not self.training or self.token_dropout == 0.0:
+            return embedded
+        kept = torch.rand(embedded.shape[:2], device=embedded.device) >= self.token_dropout  # (B, T)
+        return embedded * kept.unsqueeze(-1)
+
+    def _run(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """States (B, T, 2H) of both directions; packing is left out where there is no padding."""
+        if bool((lengths == embedded.shape[1]).all()):
+            states: Tensor = self.gru(embedded)[0]
+            return states
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=embedded.shape[1])[0]
+
+
+def pool(states: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and maximum over each post's own steps: (B, T, 2H) and (B,) to (B, 4H)."""
+    lengths = lengths.to(states.device)
+    steps = torch.arange(states.shape[1], device=states.device)
+    padded = (steps >= lengths.unsqueeze(1)).unsqueeze(-1)  # (B, T, 1)
+    mean = states.masked_fill(padded, 0.0).sum(dim=1) / lengths.unsqueeze(1)  # (B, 2H)
+    highest = states.masked_fill(padded, float("-inf")).amax(dim=1)  # (B, 2H)
+    return torch.cat([mean, highest], dim=1)

@@ -1,0 +1,108 @@
+"""Training a bundle from a recipe: `sentiment-monitor model train RECIPE`."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from models.bundle import save_bundle
+from models.calibrate import fit_calibration
+from models.corpora import CLASSES, Corpus, find_data, hold_out, load_csv, load_sources
+from models.manifest import TOKENIZER, WEIGHTS, Manifest, file_sha256, read_manifest
+from models.mixture import EncodedCorpus, Mixture
+from models.networks import GruClassifier, GruShape
+from models.recipe import Recipe, Stage, find_recipe, read_recipe
+from models.tokenizer import TextEncoder
+from models.trainer import Trainer, logits_of
+from models.vocabulary import cut_vocabulary, encoder_folder, initial_vectors, learn_vocabulary, read_vocabulary, wordpiece
+
+LOG = logging.getLogger(__name__)
+OWN_LABELS = "labels"
+OWN_DEVELOPMENT_SHARE = 0.15
+
+
+def train(recipe: str | Path, data: Path | None = None, out: Path | None = None, init: Path | None = None, seed: int | None = None) -> Path:
+    """Train `recipe` and write its bundle to `out` (default `bundles/NAME`); returns that folder.
+
+    `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns; `init` a bundle
+    to start from, whose vocabulary is kept. An interrupted training goes on from its checkpoint beside `out` when called again.
+    Raises RecipeError, CorpusError, BundleError before any time is spent.
+    """
+    plan = read_recipe(find_recipe(recipe))
+    plan = plan if seed is None else replace(plan, seed=seed)
+    folder = out or Path("bundles") / plan.name
+    starts_from = None if init is None else read_manifest(init)
+    plan, sources, development, hashes = load_posts(plan, find_data(data))
+    encoder, network = _start(plan, sources, init, starts_from)
+    encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
+    held_out = _encode(encoder, development)
+    mixtures = [Mixture(plan, i, encoded, encoder.tokenizer.get_vocab()) for i in range(len(plan.stages))]
+    trainer = Trainer(network, plan, mixtures, held_out)
+    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from))
+    _write(folder, plan, trainer, encoder, held_out, hashes)
+    checkpoint.unlink(missing_ok=True)
+    return folder
+
+
+def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Corpus, dict[str, str]]:
+    """(recipe as it will run, posts to train on by source, development posts, SHA-256 of each file read)."""
+    if data.is_file():
+        corpus = load_csv(data)
+        rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
+        last = plan.stages[-1]
+        own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
+        return replace(plan, stages=(own,)), {OWN_LABELS: rest}, development, {data.name: file_sha256(data)}
+    sources = load_sources(data, {name for stage in plan.stages for name in stage.posts})
+    rest, development = hold_out(sources["semeval"], plan.development_posts)
+    kept_out = set(development.keys)
+    sources = {name: corpus.without(kept_out) for name, corpus in sources.items()} | {"semeval": rest}
+    return plan, sources, development, {path.name: file_sha256(path) for path in sorted(data.glob("*.csv.gz"))}
+
+
+def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
+    return EncodedCorpus.of(encoder.encode(corpus.texts), corpus.labels)
+
+
+def _start(plan: Recipe, sources: Mapping[str, Corpus], init: Path | None, manifest: Manifest | None) -> tuple[TextEncoder, GruClassifier]:
+    """Encoder and network before the first step: those of `init`, else from the recipe's vocabulary and seed."""
+    torch.manual_seed(plan.seed)
+    dropouts = {"dropout": plan.network.dropout, "token_dropout": plan.network.token_dropout}
+    if init is not None and manifest is not None:
+        encoder = TextEncoder.load(init / TOKENIZER, manifest.preparation, manifest.max_tokens)
+        network = GruClassifier(GruShape(**manifest.network), **dropouts)
+        network.load_state_dict({name: tensor.float() for name, tensor in load_file(init / WEIGHTS).items()})
+        return encoder, network
+    texts = [text for corpus in sources.values() for text in corpus.texts]
+    if plan.vocabulary.start == "texts":
+        vocabulary = learn_vocabulary(texts, plan.vocabulary.max_size, plan.vocabulary.min_count)
+    else:
+        vocabulary = cut_vocabulary(read_vocabulary(encoder_folder()), texts, plan.vocabulary.min_count)
+    network = GruClassifier(GruShape(len(vocabulary), plan.network.embedding, plan.network.hidden, len(CLASSES)), **dropouts)
+    if plan.vocabulary.start == "encoder":
+        vectors = initial_vectors(vocabulary, encoder_folder(), plan.network.embedding)
+        network.embedding.weight.data.copy_(torch.from_numpy(vectors))
+    return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network
+
+
+def _fingerprint(plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest | None) -> str:
+    """What a checkpoint must agree with to be gone on from."""
+    parts = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _write(folder: Path, plan: Recipe, trainer: Trainer, encoder: TextEncoder, held_out: EncodedCorpus, hashes: Mapping[str, str]) -> None:
+    network = trainer.network
+    calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
+    trained = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
+    manifest = Manifest(
+        name=plan.name, classes=CLASSES, languages=plan.languages, preparation=plan.preparation, max_tokens=plan.max_tokens,
+        network=asdict(network.shape), files={}, trained=trained,
+    )  # fmt: skip
+    save_bundle(folder, manifest, network.state_dict(), encoder.tokenizer.to_str(pretty=False), calibration)
+    LOG.info("wrote %s", folder)

