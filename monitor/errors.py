@@ -6,6 +6,7 @@ MonitorError
 │   ├── StoreUnavailable
 │   │   └── AlreadyRunning   waiting would not help: another daemon holds the SQLite file
 │   └── SourceUnavailable
+├── UnusableInput        exit 65: a file given to a command cannot be read as what it should be
 └── TooManyRefused       exit 65: a source gave more bad records than max_invalid_share allows
 """
 
@@ -38,6 +39,12 @@ class AlreadyRunning(StoreUnavailable):
 
 class SourceUnavailable(Unavailable):
     """The broker or the folder cannot be reached."""
+
+
+class UnusableInput(MonitorError):  # noqa: N818 - a verdict on the file
+    """A file given to a command is not what it should be; the message is a sentence for its owner."""
+
+    exit_code = 65
 
 
 class TooManyRefused(MonitorError):

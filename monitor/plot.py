@@ -108,10 +108,10 @@ def _panel(panel: Any, brand: str, rows: "Sequence[DailyRow]", threshold: float)
 
 def _caption(panel: Any, brand: str, rows: "Sequence[DailyRow]", n_under: int) -> None:
     name = printable(brand if len(brand) <= 40 else brand[:39] + "…")
-    panel.set_title(name, loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    panel.set_title(name, loc="left", pad=10, fontsize=11, fontweight="bold", parse_math=False)
     days = "no day" if n_under == 0 else "1 day" if n_under == 1 else f"{n_under} days"
     summary = f"{sum(row.total for row in rows):,} posts · {days} under"
-    panel.set_title(summary, loc="right", fontsize=8.5, color=RED if n_under else GREY)
+    panel.set_title(summary, loc="right", pad=10, fontsize=8.5, color=RED if n_under else GREY)
 
 
 def _date_axis(panel: Any) -> None:
@@ -158,7 +158,8 @@ def _limit(panel: Any, brands: "Mapping[str, list[DailyRow]]", thresholds: Mappi
     margin = max(0.05, 0.15 * (max(values) - min(values)))
     panel.set_ylim(max(-0.01, min(values) - margin), min(1.01, max(values) + margin))
     days = [row.day for rows in brands.values() for row in rows]
-    panel.set_xlim(min(days) - timedelta(days=1), max(days) + timedelta(days=1))
+    margin_days = timedelta(hours=18)
+    panel.set_xlim(min(days) - margin_days, max(days) + margin_days)
 
 
 def _trim(panels: Sequence[Any], n_used: int, n_columns: int) -> None:

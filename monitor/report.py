@@ -3,14 +3,13 @@
 import csv
 import io
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from monitor.config import AlertsSection, Config
+from monitor.whole_file import replacing
 
 if TYPE_CHECKING:
     from monitor.store.daily import DailyRow
@@ -53,7 +52,7 @@ def save_csv(rows: "Sequence[DailyRow]", path: Path) -> None:
     """`write_csv` into a file that is there whole or not at all. Raises OSError."""
     text = io.StringIO(newline="")
     write_csv(rows, text)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
@@ -62,7 +61,7 @@ def save_plot(rows: "Sequence[DailyRow]", alerts: AlertsSection, path: Path) -> 
     from monitor.plot import draw
 
     thresholds = {row.brand: threshold_of(alerts, row.brand) for row in rows}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         draw(rows, thresholds, temporary)
 
 
@@ -86,21 +85,3 @@ def write_daily(config: Config, db: "Database", now: datetime) -> Path | None:
     except ImportError:
         log.warning("the report has no plot: matplotlib is not installed")
     return target
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, or vanishes when something goes wrong.
-
-    What cannot be replaced (/dev/stdout, a named pipe) is written as it is.
-    """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        yield path
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

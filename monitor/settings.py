@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from monitor.config_problems import masked, problems_of, unknown_key
 from monitor.errors import ConfigError
 
 PREFIX = "SENTIMENT_MONITOR__"
+SECRET_NAMES = ("SLACK_BOT_TOKEN", "SLACK_WEBHOOK_URL", "HTTP_TOKEN", "DATABASE_PASSWORD")
 DEFAULT_PATH = Path("config.yaml")
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
@@ -110,6 +112,14 @@ def check_start(config: Config, secrets: Secrets) -> None:
         )
     if problems:
         raise ConfigError(_listed("the configuration and its secrets do not fit", problems))
+
+
+def known_secrets(config: Config, secrets: Secrets) -> list[str]:
+    """Every secret that is set, so that logs can mask them; also the password inside store.url."""
+    names = [*SECRET_NAMES, *(source.password_from for source in config.sources if isinstance(source, KafkaSection))]
+    found = [secrets.secret(name) for name in names if name]
+    in_url = re.match(r"[^/]*//[^/@]*:([^/@]*)@", config.store.url)
+    return [secret for secret in (*found, in_url and in_url[1]) if secret]
 
 
 def show(config: Config) -> str:

@@ -32,20 +32,18 @@ def run(ctx: click.Context, config_path: Path, *, once: bool, wait_s: float | No
     """
     if wait_s is not None and not once:
         raise click.UsageError("--wait-s goes with --once")
-    from monitor import daemon, settings
+    from monitor import daemon
 
     config = load_config(config_path)
-    settings.check_start(config, settings.Secrets())
-    ctx.exit(daemon.run(config, role, once, 60.0 if wait_s is None else wait_s))
+    wait_s = 60.0 if wait_s is None else wait_s
+    ctx.exit(daemon.run(config, role, once=once, wait_s=wait_s, reload=lambda: load_config(config_path)))
 
 
 @click.command(epilog=example("demo", "demo --port 8090"))
 @click.option("--config", "config_path", type=click.Path(), help="Ignored: the demo brings a configuration of its own.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port of the status page; by default a free one."
-)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the status page; by default 8080, or a free one.")
 @click.pass_context
-def demo(ctx: click.Context, config_path: str | None, port: int) -> None:  # noqa: ARG001 - every command has --config
+def demo(ctx: click.Context, config_path: str | None, port: int | None) -> None:  # noqa: ARG001 - every command has --config
     """Watch the real daemon work on three simulated brands, one of which dips; no secrets are read."""
     import monitor.demo
 

@@ -1,0 +1,74 @@
+"""`db`: schema versions and recounts."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from monitor.commands.options import config_option, database_of, example, load_config, open_store, yes_option
+from monitor.commands.tables import print_rows
+
+
+@click.group(epilog=example("db upgrade", "db check"))
+def db() -> None:
+    """Bring the database's schema up to date, and compare its totals with its posts."""
+
+
+@db.command(epilog=example("db upgrade"))
+@config_option
+def upgrade(config_path: Path) -> None:
+    """Bring the schema to this program's version; makes the tables the first time."""
+    from monitor.store import migrate
+
+    store = database_of(load_config(config_path))
+    try:
+        changed = migrate.upgrade(store)
+        click.echo(f"{store.describe()}: schema {migrate.current(store)}{'' if changed else ', nothing to do'}")
+    finally:
+        store.close()
+
+
+@db.command(epilog=example("db current"))
+@config_option
+def current(config_path: Path) -> None:
+    """Say which schema version the database has and which one this program needs; exit 78 where they differ."""
+    from monitor.store import migrate
+
+    with open_store(load_config(config_path)) as store:
+        click.echo(f"{migrate.current(store)} (this program: {migrate.head()})")
+
+
+@db.command(epilog=example("db check"))
+@config_option
+@click.pass_context
+def check(ctx: click.Context, config_path: Path) -> None:
+    """Recount every post and compare with the totals; prints the differences, exit 1 when there are any."""
+    from dataclasses import asdict
+
+    from monitor.store import daily
+
+    with open_store(load_config(config_path)) as store:
+        differences = [asdict(difference) for difference in daily.recount(store)]
+    if not differences:
+        click.echo("totals and posts agree")
+        return
+    print_rows(list(differences[0]), differences)
+    click.echo(f"{len(differences)} totals differ from their posts; `db rebuild-days` counts them again", err=True)
+    ctx.exit(1)
+
+
+@db.command("rebuild-days", epilog=example("db rebuild-days --yes"))
+@config_option
+@yes_option
+def rebuild_days(config_path: Path, *, yes: bool) -> None:
+    """Count every day again from the posts, in the time_zone of the configuration; stop the daemon first."""
+    from monitor.store import daily, instances
+
+    config = load_config(config_path)
+    with open_store(config) as store:
+        if instances.live(store, datetime.now(UTC)):
+            raise click.UsageError("a daemon runs on this database; stop it first")
+        if not yes:
+            click.confirm(f"Count every day of {store.describe()} again in {config.time_zone}?", abort=True, err=True)
+        daily.rebuild(store, config.time_zone)
+    click.echo(f"days are counted in {config.time_zone}")
