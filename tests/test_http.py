@@ -80,7 +80,7 @@ def test_metrics_carry_no_brand_and_no_user(site: Site) -> None:
     text = site.ask("/metrics")[1]
     assert 'sentiment_monitor_posts_saved_total{outcome="inserted",source="inbox"} 3.0' in text
     labels = {label for metric in site.metrics.registry.collect() for sample in metric.samples for label in sample.labels}
-    assert labels <= {"source", "outcome", "reason", "stage", "part", "job", "state", "model", "device", "version", "le"}
+    assert labels <= {"source", "outcome", "reason", "stage", "part", "job_name", "state", "model", "device", "version", "le"}
 
 
 def test_score_answers_in_the_order_of_the_texts(site: Site) -> None:
