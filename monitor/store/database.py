@@ -189,7 +189,7 @@ def _with_driver(url: str, password: str | None) -> URL:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
     folder = Path(url.database or ".").parent
 
     @event.listens_for(engine, "do_connect")
@@ -218,9 +218,8 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgresql_engine(url: URL) -> Engine:
     arguments = {name: value for name, value in CONNECT_ARGS.items() if name not in url.query}  # what the URL says wins
-    engine = create_engine(
-        url, connect_args=arguments, pool_pre_ping=True, pool_timeout=15, isolation_level="READ COMMITTED"
-    )
+    options: dict[str, Any] = {"pool_pre_ping": True, "pool_timeout": 15, "isolation_level": "READ COMMITTED"}
+    engine = create_engine(url, connect_args=arguments, hide_parameters=True, **options)  # parameters are user text
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION_SETTINGS.items())
 
     @event.listens_for(engine, "connect")

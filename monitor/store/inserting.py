@@ -1,10 +1,10 @@
 """Posts into their table, as few statements as each database allows: one INSERT from arrays, or one batched INSERT after a look-up."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, text
 
 from monitor.store.database import on_postgresql
@@ -43,17 +43,22 @@ _TYPES = {"created_at": "timestamptz", "day": "date", "pred": "integer"} | dict.
     ("pos_prob", "p_negative", "p_neutral", "p_positive"), "double precision"
 )
 _COLUMNS = ", ".join((*PostRow._fields, *BatchColumns._fields))
-_ARRAYS = ", ".join(f"CAST(:{name} AS {_TYPES.get(name, 'text')}[])" for name in PostRow._fields)
+_CASTS = ", ".join(f"CAST(u.{name} AS {_TYPES.get(name, 'text')})" for name in PostRow._fields)
+_UNFOLDED = ", ".join(f"json_array_elements_text(CAST(:{name} AS json))" for name in PostRow._fields)
+#: one JSON array per column, unfolded side by side: twice as fast as the driver's arrays, which are put together in Python
 _FROM_ARRAYS = text(
     f"INSERT INTO posts ({_COLUMNS}) "  # noqa: S608  built from the names above, no values
-    f"SELECT u.*, CAST(:source AS text), CAST(:model AS text), CAST(:scored_at AS timestamptz) FROM unnest({_ARRAYS}) AS u "
+    f"SELECT {_CASTS}, CAST(:source AS text), CAST(:model AS text), CAST(:scored_at AS timestamptz) "
+    f"FROM ROWS FROM ({_UNFOLDED}) AS u({', '.join(PostRow._fields)}) "
     "ON CONFLICT (post_key) DO NOTHING RETURNING post_key"
 )
 _ROW_BY_ROW = (
     f"INSERT INTO posts ({_COLUMNS}) VALUES ({', '.join('?' * (len(PostRow._fields) + len(BatchColumns._fields)))})"  # noqa: S608
 )
 _KNOWN = text("SELECT post_key, content_hash FROM posts WHERE post_key IN (SELECT value FROM json_each(:keys))")
-_KNOWN_FROM_ARRAY = text("SELECT post_key, content_hash FROM posts WHERE post_key = ANY(CAST(:keys AS text[]))")
+_KNOWN_ON_POSTGRESQL = text(
+    "SELECT post_key, content_hash FROM posts WHERE post_key IN (SELECT json_array_elements_text(CAST(:keys AS json)))"
+)
 
 
 def insert_in(connection: Connection, rows: Sequence[PostRow], shared: BatchColumns) -> set[str]:
@@ -61,7 +66,8 @@ def insert_in(connection: Connection, rows: Sequence[PostRow], shared: BatchColu
     if not rows:
         return set()
     if on_postgresql(connection):
-        arrays = dict(zip(PostRow._fields, map(list, zip(*rows, strict=True)), strict=True))
+        columns = zip(PostRow._fields, zip(*rows, strict=True), strict=True)
+        arrays = {name: msgspec.json.encode(values).decode() for name, values in columns}
         return set(connection.execute(_FROM_ARRAYS, arrays | shared._asdict()).scalars())
     known = hashes_in(connection, [row.post_key for row in rows])
     new = [row for row in rows if row.post_key not in known]  # nobody else writes meanwhile: BEGIN IMMEDIATE
@@ -76,10 +82,8 @@ def hashes_in(connection: Connection, keys: Iterable[str]) -> dict[str, str]:
     wanted = list(keys)
     if not wanted:
         return {}
-    if on_postgresql(connection):
-        found = connection.execute(_KNOWN_FROM_ARRAY, {"keys": wanted})
-    else:
-        found = connection.execute(_KNOWN, {"keys": json.dumps(wanted)})
+    statement = _KNOWN_ON_POSTGRESQL if on_postgresql(connection) else _KNOWN
+    found = connection.execute(statement, {"keys": msgspec.json.encode(wanted).decode()})
     return {key: content_hash for key, content_hash in found}  # noqa: C416  rows, not pairs, to the type checker
 
 
@@ -89,4 +93,4 @@ def _sqlite_row(row: PostRow) -> tuple[object, ...]:
 
 def _sqlite_time(moment: datetime) -> str:
     """As schema.UtcDateTime stores it; spelt here because binding 4,096 rows through types takes longer than inserting them."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]  # without +00:00

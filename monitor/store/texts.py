@@ -8,7 +8,9 @@ _REFUSED_BY_SQL = re.compile("[\0\ud800-\udfff]")
 
 def storable(text: str) -> str:
     """The text with U+FFFD for NUL and lone surrogates, which PostgreSQL and UTF-8 refuse; everything else stays."""
-    return _REFUSED_BY_SQL.sub("�", text) if _REFUSED_BY_SQL.search(text) else text
+    if text.isascii() and "\0" not in text:  # nearly every text: ten times as fast as the expression below
+        return text
+    return _REFUSED_BY_SQL.sub("�", text)
 
 
 def hashed_user(user_id: str, key: bytes) -> str:

@@ -37,7 +37,8 @@ def totals_of(pos_prob: float, pred: int, label: str) -> Totals:
     """What one scored post adds. `pos_prob` has 6 decimals, so its millionths are exact; its square is rounded to millionths."""
     micro = round(pos_prob * MILLION)
     squared = (micro * micro + MILLION // 2) // MILLION
-    return Totals(1, pred, label == "negative", label == "neutral", label == "positive", micro, squared)
+    labels = (int(label == name) for name in ("negative", "neutral", "positive"))
+    return Totals(1, pred, *labels, micro, squared)
 
 
 def add(sums: dict[TotalsKey, Totals], key: TotalsKey, one: Totals) -> None:
