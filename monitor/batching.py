@@ -37,12 +37,14 @@ class Batcher:
 
     def add(self, polled: Polled, now: float) -> list[Batch]:
         """Take in one poll; the batches it closed, in order (two when a file begins while another batch is open)."""
+        if self._open is not None and self._open.generation != polled.generation:
+            self.drop()  # polled before the source went back: mixed with what comes now, it could move a position past unsaved records
         closed = []
         if not polled.records and not polled.positions and not polled.ends_file:
             return self.due(now)
         if self._open is not None and self._open.file != polled.file:
             closed.append(self._close())
-        batch = self._open or Batch(self._source, [], {}, file=polled.file, polled_at=now)
+        batch = self._open or Batch(self._source, [], {}, file=polled.file, polled_at=now, generation=polled.generation)
         self._open = batch
         batch.records.extend(polled.records)
         batch.positions.update(polled.positions)

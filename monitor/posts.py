@@ -88,6 +88,7 @@ class Batch(msgspec.Struct):
     file: str | None = None  # drop folder: the file's name in processing/
     ends_file: bool = False  # the last batch of that file
     polled_at: float = 0.0  # monotonic seconds when its first record was polled
+    generation: int = 0  # of the source when it was polled, see protocols.Polled
 
     @property
     def posts(self) -> list[Post]:

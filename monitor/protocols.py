@@ -19,6 +19,7 @@ class Polled(msgspec.Struct):
     positions: dict[StreamPartition, int]
     file: str | None = None
     ends_file: bool = False
+    generation: int = 0  # raised when the source went back to the stored positions (a rebalance): older records come again
 
 
 class Source(Protocol):
