@@ -1,0 +1,298 @@
+"""CSV files from a watched folder: settle, inspect, take, read by rows, report, move to done/ or failed/.
+
+The life of one file, and what a crash leaves at each step:
+1. it lies in the folder and has not changed for `settle_s`: nothing has happened yet
+2. one pass over all of it (inspection.py); unusable: dead letter, report, failed/. After a crash the pass is made again
+3. the store notes it with its content's position at row 0, then it moves to processing/. Noted but not moved: taken again
+4. its rows are polled, and every saved batch keeps the next row: resumed at the next unsaved row
+5. after its last batch: report, move to done/, note in the store. Found in done/ at the next start: noted then
+"""
+
+import logging
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from monitor.config import DropFolderSection
+from monitor.errors import Unavailable
+from monitor.parsing import Parser
+from monitor.posts import Batch, DeadLetter, Place, Reason, Saved, StreamPartition
+from monitor.protocols import Polled
+from monitor.sources.bookkeeping import Positions
+from monitor.sources.csv_rows import UnusableHeader
+from monitor.sources.file_rows import FileRows
+from monitor.sources.folders import DONE, FAILED, PROCESSING, Folders, Waiting, look_again, report_of
+from monitor.sources.inspection import Inspection, head_of
+from monitor.sources.waiting import WaitingFiles
+from monitor.store.files import FileCounts, TakenFile
+
+log = logging.getLogger(__name__)
+
+FILES = StreamPartition("", 0)  #: what `lag` counts waiting files under
+
+
+class Ending(msgspec.Struct):
+    """A file that is through and still has to be reported and moved."""
+
+    taken: TakenFile
+    outcome: str
+    sentence: str = ""
+
+
+class DropFolder:
+    """The Source of one drop folder; see protocols.Source."""
+
+    kind = "drop_folder"
+
+    def __init__(
+        self,
+        section: DropFolderSection,
+        parser: Parser,
+        positions: Positions,
+        clock: Callable[[], datetime],
+        *,
+        path: Path,
+        keep_text: bool = True,
+    ) -> None:
+        """`path` is the folder, absolute. With `keep_text` false finished files are deleted and only their reports stay."""
+        self.name = section.name
+        self.folders = Folders(path)
+        self._parser = parser
+        self._positions = positions
+        self._clock = clock
+        self._keep_text = keep_text
+        self._done_keep_days = section.done_keep_days
+        self._waiting = WaitingFiles(self.folders, section.settle_s, clock)
+        self._inspecting: tuple[Waiting, Inspection] | None = None
+        self._resuming: deque[TakenFile] = deque()
+        self._reading: tuple[TakenFile, FileRows] | None = None
+        self._polled: list[TakenFile] = []  # to their ends, the last batch not saved yet
+        self._endings: deque[Ending] = deque()
+        self._refused: frozenset[str] = frozenset()  # replaced as a whole: other threads read it
+        self._marked: frozenset[str] = frozenset()
+
+    # ---- protocols.Source ----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        self.folders.open()
+        self._waiting.open()
+        self._find_unfinished()
+        self._waiting.scan(self._under_way())
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        deadline = time.monotonic() + timeout_s
+        self._end_files()
+        while self._reading is None:
+            if not self._advance(deadline) and not self._waiting.wait(deadline):
+                return Polled([], {})
+        return self._read(max_records, deadline)
+
+    def keep_alive(self) -> None:
+        pass
+
+    def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002 - the counters were written by the save
+        if batch.ends_file and batch.file is not None:
+            self._end(batch.file, DONE, "")
+
+    def refuse(self, batch: Batch, reason: str) -> None:
+        if batch.file is not None and batch.file not in self._refused:
+            self._refused |= {batch.file}
+            self._end(batch.file, FAILED, reason)
+
+    def rewind(self) -> None:
+        self._stop_reading()
+        self._resuming.extendleft(reversed(self._polled))
+        self._polled.clear()
+
+    def is_current(self, batch: Batch) -> bool:
+        return batch.file not in self._refused
+
+    def paused(self) -> str | None:
+        return None
+
+    def mark_end(self) -> None:
+        self._waiting.scan(self._under_way())
+        self._marked = frozenset(self._names_ahead())
+
+    def reached_end(self) -> bool:
+        return self._marked.isdisjoint(self._names_ahead())
+
+    def lag(self) -> Mapping[StreamPartition, int]:
+        return {FILES: len(self._names_ahead())}
+
+    def caught_up(self) -> bool:
+        is_idle = not (self._reading or self._inspecting or self._resuming or self._polled)
+        return is_idle and not self._waiting.any_settled
+
+    def retain(self, now: datetime, retention_days: int, *, keep_text: bool) -> int:
+        """Remove finished files that are too old for the folder's `done_keep_days` or for the store's retention; any thread."""
+        return self.folders.retain(now, min(self._done_keep_days, retention_days), keep_text=keep_text)
+
+    def close(self) -> None:
+        self._waiting.close()
+        self._stop_reading()
+        self._stop_inspecting()
+        self.folders.close()
+
+    # ---- what lies ahead -----------------------------------------------------------------------------------------
+
+    def _find_unfinished(self) -> None:
+        """After a start: files of processing/ go on where they were, and what moved on before a crash is noted."""
+        under_way = self._under_way()
+        for taken in self._positions.unfinished_files():
+            where = self.folders.where(taken.taken_name)
+            if taken.taken_name in under_way:
+                continue
+            if where == PROCESSING:
+                self._resuming.append(taken)
+            else:
+                self._positions.finish_file(taken.taken_name, where or FAILED, self._clock())
+
+    def _under_way(self) -> set[str]:
+        """Names in processing/ of the files that this source knows of."""
+        taken = [*self._resuming, *self._polled, *(ending.taken for ending in self._endings)]
+        return {file.taken_name for file in taken} | ({self._reading[0].taken_name} if self._reading else set())
+
+    def _names_ahead(self) -> set[str]:
+        """Files not polled to their ends, by the names they were dropped under."""
+        reading = self._reading
+        names = self._waiting.ahead | {taken.name for taken in list(self._resuming)}
+        return names | ({reading[0].name} if reading else set())
+
+    def _advance(self, deadline: float) -> bool:
+        """One step towards the next rows; False if there is nothing to do before `deadline`."""
+        if self._resuming:
+            self._resume(self._resuming[0])
+            return True
+        if self._inspecting is not None:
+            return self._inspect(*self._inspecting, deadline)
+        file = self._waiting.next_settled(self._under_way())
+        if file is not None:
+            self._begin(file)
+        return file is not None
+
+    # ---- one file ------------------------------------------------------------------------------------------------
+
+    def _begin(self, file: Waiting) -> None:
+        try:
+            self._inspecting = file, Inspection(file.path, self._parser.theirs)
+        except FileNotFoundError:
+            self._waiting.remove(file)
+        except OSError as error:
+            self._set_aside(file, error)
+
+    def _inspect(self, file: Waiting, inspection: Inspection, deadline: float) -> bool:
+        try:
+            if not inspection.advance(deadline):
+                return False
+        except OSError as error:
+            self._set_aside(file, error)
+            return True
+        self._inspecting = None
+        if look_again(file) != file:
+            self._waiting.scan_soon()  # written to, replaced or removed meanwhile: it has not settled
+            return True
+        if inspection.verdict is None:
+            self._take(file, inspection.sha256)
+        else:
+            self._fail(file, inspection.sha256, inspection.verdict)
+        self._waiting.remove(file)
+        return True
+
+    def _set_aside(self, file: Waiting, error: OSError) -> None:
+        """A file that cannot be read waits until somebody touches it; the others go on."""
+        self._stop_inspecting()
+        self._waiting.remove(file, is_unreadable=True)
+        extra = {"source": self.name, "file": file.name, "error": error.strerror}
+        log.warning("a dropped file cannot be read", extra=extra)
+
+    def _fail(self, file: Waiting, sha256: str, sentence: str) -> None:
+        now = self._clock()
+        taken_name = self.folders.free_name(file.name, now)
+        with self.folders.errors():
+            raw, is_cut = head_of(file.path)
+        letter = DeadLetter(self.name, Place(sha256, 0, -1), now, Reason.BAD_FILE, sentence, raw, is_cut)
+        self._positions.save_dead_file(letter)
+        report = report_of(file.name, FAILED, FileCounts(0, 0, {}), sentence)
+        self.folders.end(file.path, taken_name, FAILED, report, keep=self._keep_text)
+        log.warning("a file cannot be used", extra={"source": self.name, "file": file.name, "why": sentence})
+
+    def _take(self, file: Waiting, sha256: str) -> None:
+        now = self._clock()
+        taken = TakenFile(self.folders.free_name(file.name, now), file.name, sha256, now)
+        self._positions.take_file(taken.taken_name, taken.name, sha256, now)
+        if self.folders.take(file, taken.taken_name):
+            self._start_reading(taken, 0)
+        else:
+            self._positions.finish_file(taken.taken_name, FAILED, now)
+
+    def _resume(self, taken: TakenFile) -> None:
+        stored = self._positions.load().get(StreamPartition(taken.sha256, 0))
+        self._resuming.popleft()
+        self._start_reading(taken, stored.next_offset if stored else 0)
+
+    def _start_reading(self, taken: TakenFile, first_row: int) -> None:
+        path = self.folders.in_processing(taken.taken_name)
+        try:
+            self._reading = taken, FileRows(path, taken, self._parser, first_row)
+        except (OSError, UnusableHeader) as error:  # removed by somebody, or the configured columns changed under it
+            self._endings.append(Ending(taken, FAILED, f"it cannot be read any more: {error}"))
+
+    def _read(self, max_records: int, deadline: float) -> Polled:
+        assert self._reading is not None
+        taken, rows = self._reading
+        try:
+            with self.folders.errors():
+                records = rows.read(max_records, deadline)
+        except (EOFError, zlib.error):
+            self._end(taken.taken_name, FAILED, "it broke while it was read")
+            return Polled([], {})
+        if not records and not rows.is_at_end:
+            return Polled([], {})  # rows before the stored one are being skipped
+        if rows.is_at_end:
+            self._stop_reading()
+        return Polled(records, {StreamPartition(taken.sha256, 0): rows.next_row}, taken.taken_name, rows.is_at_end)
+
+    def _stop_reading(self) -> None:
+        """Close the file under way; until it ends, it is among the polled ones, which `rewind` reads again."""
+        if self._reading is not None:
+            taken, rows = self._reading
+            rows.close()
+            self._polled.append(taken)
+            self._reading = None
+
+    def _stop_inspecting(self) -> None:
+        if self._inspecting is not None:
+            self._inspecting[1].close()
+            self._inspecting = None
+
+    # ---- the end of a file ---------------------------------------------------------------------------------------
+
+    def _end(self, taken_name: str, outcome: str, sentence: str) -> None:
+        """Queue a file's report and move; what the store or the folder refuses now is done by a later poll."""
+        if self._reading is not None and self._reading[0].taken_name == taken_name:
+            self._stop_reading()
+        ended = [taken for taken in [*self._polled, *self._resuming] if taken.taken_name == taken_name]
+        self._endings.extend(Ending(taken, outcome, sentence) for taken in ended)
+        self._polled = [taken for taken in self._polled if taken.taken_name != taken_name]
+        self._resuming = deque(taken for taken in self._resuming if taken.taken_name != taken_name)
+        try:
+            self._end_files()
+        except Unavailable as error:
+            extra = {"source": self.name, "file": taken_name, "error": str(error)}
+            log.warning("a file waits to be moved", extra=extra)
+
+    def _end_files(self) -> None:
+        while self._endings:
+            ending = self._endings[0]
+            name = ending.taken.taken_name
+            report = report_of(ending.taken.name, ending.outcome, self._positions.file_counts(name), ending.sentence)
+            self.folders.end(self.folders.in_processing(name), name, ending.outcome, report, keep=self._keep_text)
+            self._positions.finish_file(name, ending.outcome, self._clock())
+            self._endings.popleft()
+            log.info("a file is through", extra={"source": self.name, "file": name, "outcome": ending.outcome})

@@ -1,0 +1,146 @@
+"""The in-memory double of a source and of its positions: the same promises as the real ones, shipped for tests and demonstrations."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from monitor.errors import SourceUnavailable
+from monitor.parsing import Arrival, Parser
+from monitor.posts import Batch, DeadLetter, Place, Record, Saved, StreamPartition
+from monitor.protocols import Polled
+from monitor.sources.bookkeeping import Positions
+from monitor.store.files import FileCounts, TakenFile
+from monitor.store.positions import Position
+
+STREAM = "memory@1"
+
+
+class MemoryPositions:
+    """bookkeeping.Positions in memory; a test moves `offsets` where a save would."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[StreamPartition, int] = {}
+        self.paused_reason: str | None = None
+        self.files: dict[str, TakenFile] = {}
+        self.outcomes: dict[str, str] = {}
+        self.counts: dict[str, FileCounts] = {}
+        self.dead_files: list[DeadLetter] = []
+
+    def load(self) -> Mapping[StreamPartition, Position]:
+        return {partition: Position(offset, self.paused_reason) for partition, offset in self.offsets.items()}
+
+    def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
+        if taken_name not in self.files:
+            self.files[taken_name] = TakenFile(taken_name, name, sha256, now)
+            self.offsets[StreamPartition(sha256, 0)] = 0
+
+    def finish_file(self, taken_name: str, outcome: str, now: datetime) -> None:  # noqa: ARG002
+        self.outcomes.setdefault(taken_name, outcome)
+
+    def unfinished_files(self) -> list[TakenFile]:
+        return [file for name, file in self.files.items() if name not in self.outcomes]
+
+    def file_counts(self, taken_name: str) -> FileCounts:
+        return self.counts.get(taken_name, FileCounts(0, 0, {}))
+
+    def save_dead_file(self, dead_letter: DeadLetter) -> None:
+        if dead_letter.place not in {letter.place for letter in self.dead_files}:
+            self.dead_files.append(dead_letter)
+
+
+class MemorySource:
+    """A source whose messages are lists of bytes, one per partition; `rebalance`, `away` and `resume` script what befalls it."""
+
+    kind = "memory"
+
+    def __init__(self, parser: Parser, positions: Positions, clock: Callable[[], datetime], n_partitions: int = 1) -> None:
+        self.name = parser.source
+        self.messages: dict[StreamPartition, list[bytes | None]] = {StreamPartition(STREAM, n): [] for n in range(n_partitions)}
+        self.committed: dict[StreamPartition, int] = {}
+        self.away = False
+        self._parser = parser
+        self._positions = positions
+        self._clock = clock
+        self._next: dict[StreamPartition, int] = dict.fromkeys(self.messages, 0)
+        self._ends: dict[StreamPartition, int] = {}
+        self._paused: str | None = None
+        self._generation = 0
+
+    def put(self, *values: bytes | None, partition: int = 0) -> None:
+        """Append messages to a partition."""
+        self.messages[StreamPartition(STREAM, partition)].extend(values)
+
+    def rebalance(self) -> None:
+        """Every partition is taken away and given back: reading goes on at the stored positions."""
+        self._generation += 1
+        self._seek_stored()
+
+    def open(self) -> None:
+        self._check_here()
+        self._seek_stored()
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:  # noqa: ARG002 - there is nothing to wait for
+        self._check_here()
+        polled = Polled([], {}, generation=self._generation)
+        if self._paused is not None:
+            self._look_for_resume()
+            return polled
+        for partition, values in self.messages.items():
+            start = self._next[partition]
+            found = values[start : start + max_records - len(polled.records)]
+            if found:
+                polled.records.extend(self._record_of(partition, start + n, value) for n, value in enumerate(found))
+                polled.positions[partition] = self._next[partition] = start + len(found)
+        return polled
+
+    def keep_alive(self) -> None:
+        pass
+
+    def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002
+        self.committed.update(batch.positions)
+
+    def refuse(self, batch: Batch, reason: str) -> None:  # noqa: ARG002
+        self._paused = reason
+
+    def rewind(self) -> None:
+        self._seek_stored()
+
+    def is_current(self, batch: Batch) -> bool:
+        return batch.generation == self._generation
+
+    def paused(self) -> str | None:
+        return self._paused
+
+    def mark_end(self) -> None:
+        self._ends = {partition: len(values) for partition, values in self.messages.items()}
+
+    def reached_end(self) -> bool:
+        return all(self._next[partition] >= end for partition, end in self._ends.items())
+
+    def lag(self) -> Mapping[StreamPartition, int]:
+        return {partition: len(values) - self._next[partition] for partition, values in self.messages.items()}
+
+    def caught_up(self) -> bool:
+        return not any(self.lag().values())
+
+    def close(self) -> None:
+        pass
+
+    def _check_here(self) -> None:
+        if self.away:
+            raise SourceUnavailable("the memory source is away")
+
+    def _seek_stored(self) -> None:
+        stored = self._positions.load()
+        for partition in self.messages:
+            position = stored.get(partition)
+            self._next[partition] = position.next_offset if position else 0
+        self._paused = next((position.paused_reason for position in stored.values() if position.paused_reason), self._paused)
+
+    def _look_for_resume(self) -> None:
+        if not any(position.paused_reason for position in self._positions.load().values()):
+            self._paused = None
+
+    def _record_of(self, partition: StreamPartition, offset: int, value: bytes | None) -> Record:
+        place = Place(partition.stream, partition.partition, offset)
+        label = f"memory:{place.partition}:{offset}"
+        return self._parser.parse_json(value, Arrival(place, label, self._clock(), value or b""))

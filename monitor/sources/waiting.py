@@ -1,0 +1,86 @@
+"""Which files of a drop folder wait to be taken, and which of them have settled."""
+
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from monitor.sources.folders import Folders, Waiting
+from monitor.sources.hints import FolderHints
+
+RESCAN_S = 2.0  #: events are hints only
+LONGEST_WAIT_S = 0.2  #: while a file is settling
+
+
+class WaitingFiles:
+    """The folder as last scanned, oldest file first. Only `ahead` and `any_settled` are for other threads."""
+
+    def __init__(self, folders: Folders, settle_s: float, clock: Callable[[], datetime]) -> None:
+        self._folders = folders
+        self._settle = timedelta(seconds=settle_s)
+        self._clock = clock
+        self._hints = FolderHints(folders.path)
+        self._next_scan = 0.0  # monotonic
+        self._files: list[Waiting] = []
+        self._first_seen: dict[Waiting, datetime] = {}
+        self._unreadable: set[Waiting] = set()
+
+    def open(self) -> None:
+        """Begin to watch the folder."""
+        self._hints.start()
+        self._next_scan = 0.0
+
+    def close(self) -> None:
+        """Stop watching; safe to call twice."""
+        self._hints.close()
+
+    @property
+    def ahead(self) -> set[str]:
+        """Names of the waiting files that can be read, settled or not."""
+        return {file.name for file in self._files}
+
+    @property
+    def any_settled(self) -> bool:
+        """True while a file could be taken now."""
+        return any(self._is_settled(file) for file in self._files)
+
+    def next_settled(self, under_way: Collection[str]) -> Waiting | None:
+        """The oldest file that has settled; `under_way` are the files of processing/ that are somebody's already."""
+        if time.monotonic() >= self._next_scan:
+            self.scan(under_way)
+        return next((file for file in self._files if self._is_settled(file)), None)
+
+    def scan(self, under_way: Collection[str]) -> None:
+        """Look into the folder; strays in processing/ (a crash between move and note) come first. Raises SourceUnavailable."""
+        strays = [file for file in self._folders.processing() if file.path.name not in under_way]
+        files = strays + self._folders.waiting()
+        now = self._clock()
+        self._first_seen = {file: self._first_seen.get(file, now) for file in files}
+        self._unreadable &= set(files)
+        self._files = [file for file in files if file not in self._unreadable]
+        self._next_scan = time.monotonic() + RESCAN_S
+
+    def scan_soon(self) -> None:
+        """Scan before the next file is chosen."""
+        self._next_scan = 0.0
+
+    def remove(self, file: Waiting, *, is_unreadable: bool = False) -> None:
+        """The file was taken or is gone; an unreadable one stays out until somebody touches it."""
+        if is_unreadable:
+            self._unreadable.add(file)
+        self._files = [other for other in self._files if other != file]
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for a change, for the next scan or for a file to settle; False once `deadline` (monotonic) has passed."""
+        now = time.monotonic()
+        if now >= deadline:
+            return False
+        longest = min(deadline, self._next_scan) - now
+        if self._hints.wait(max(0.0, min(longest, LONGEST_WAIT_S) if self._files else longest)) or self._files:
+            self.scan_soon()
+        return True
+
+    def _is_settled(self, file: Waiting) -> bool:
+        """Old enough, or seen unchanged for long enough (which also covers a file dated in the future)."""
+        now = self._clock()
+        age_s = now.timestamp() - file.mtime_ns / 1e9
+        return timedelta(seconds=age_s) >= self._settle or now - self._first_seen.get(file, now) >= self._settle
