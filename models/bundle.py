@@ -1,4 +1,4 @@
-"""A trained model as a folder, ready to score texts: verify, load, score, save. torch is imported where it is first needed."""
+"""A trained model as a folder: verify, load, score, save. torch is imported where it is first needed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from models.calibration import Calibration
-from models.manifest import CALIBRATION, MANIFEST, REPORT, TOKENIZER, WEIGHTS, BundleError, Manifest, read_manifest, write_manifest
+from models.manifest import (
+    CALIBRATION,
+    MANIFEST,
+    REPORT,
+    TOKENIZER,
+    WEIGHTS,
+    BundleError,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -44,14 +54,16 @@ def scores_of(probabilities: FloatArray, classes: Sequence[str]) -> Scores:
     """Scores from calibrated probabilities (n, C) with columns in the order of `classes`."""
     labels = [classes[i] for i in probabilities.argmax(axis=1)]
     if len(classes) == 3:
-        return Scores(probabilities, np.round(probabilities[:, 2] + probabilities[:, 1] / 2, PROBABILITY_DECIMALS), labels)
+        return Scores(
+            probabilities, np.round(probabilities[:, 2] + probabilities[:, 1] / 2, PROBABILITY_DECIMALS), labels
+        )
     three = np.stack([probabilities[:, 0], np.full(len(probabilities), np.nan), probabilities[:, 1]], axis=1)
     return Scores(three, np.round(probabilities[:, 1], PROBABILITY_DECIMALS), labels)
 
 
 @dataclass
 class Bundle:
-    """A loaded model. `sha256` is that of its manifest, which holds those of all its files; `metrics` are its report's headline figures."""
+    """A loaded model. `sha256` is its manifest's, which holds all files'; `metrics` its report's headline."""
 
     name: str
     sha256: str
@@ -67,9 +79,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path, device: str = "auto") -> "Bundle":
-        """Verify every file of the folder `path`, then load it. `device`: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:N`.
+        """Verify every file of `path`, then load it. `device`: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:N`.
 
-        Raises BundleError, naming the file, for what is missing, altered, or does not fit together, and for a device that is not there.
+        Raises BundleError, naming the file, for what is missing, altered, or does not fit together, and for a device
+        that is not there.
         """
         manifest = read_manifest(path)
         chosen, reason = choose_device(device)
@@ -78,12 +91,23 @@ class Bundle:
         encoder = _load_encoder(path, manifest)
         network = _load_network(path, manifest)
         if encoder.n_tokens != network.shape.n_tokens:
-            raise BundleError(f"{path / TOKENIZER} has {encoder.n_tokens} tokens, {WEIGHTS} has vectors for {network.shape.n_tokens}")
+            raise BundleError(
+                f"{path / TOKENIZER} has {encoder.n_tokens} tokens, {WEIGHTS} has vectors for {network.shape.n_tokens}"
+            )
         runner = HalvingRunner(make_engine(network, chosen))
         return cls(
-            manifest.name, manifest.sha256, manifest.classes, manifest.languages, manifest.pred_threshold, str(chosen), reason,
-            headline_metrics(path), Calibration.load(path / CALIBRATION, len(manifest.classes)), encoder, runner,
-        )  # fmt: skip
+            manifest.name,
+            manifest.sha256,
+            manifest.classes,
+            manifest.languages,
+            manifest.pred_threshold,
+            str(chosen),
+            reason,
+            headline_metrics(path),
+            Calibration.load(path / CALIBRATION, len(manifest.classes)),
+            encoder,
+            runner,
+        )
 
     @property
     def out_of_memory_halvings(self) -> int:
@@ -136,7 +160,9 @@ def _load_encoder(path: Path, manifest: Manifest) -> "TextEncoder":
     from models.tokenizer import PREPARATIONS, TextEncoder
 
     if manifest.preparation not in PREPARATIONS:
-        raise BundleError(f"{path / MANIFEST}: preparation {manifest.preparation!r} is none of {', '.join(PREPARATIONS)}")
+        raise BundleError(
+            f"{path / MANIFEST}: preparation {manifest.preparation!r} is none of {', '.join(PREPARATIONS)}"
+        )
     try:
         return TextEncoder.load(path / TOKENIZER, manifest.preparation, manifest.max_tokens)
     except (ValueError, TypeError) as error:
@@ -170,8 +196,10 @@ def headline_metrics(path: Path) -> dict[str, float]:
     return {str(name): float(value) for name, value in figures.items() if isinstance(value, int | float)}
 
 
-def save_bundle(path: Path, manifest: Manifest, weights: "Mapping[str, torch.Tensor]", tokenizer: str, calibration: Calibration) -> Manifest:
-    """Write a bundle's folder: weights in fp16, the tokenizer's JSON, calibration, manifest. The same content gives the same bytes."""
+def save_bundle(
+    path: Path, manifest: Manifest, weights: "Mapping[str, torch.Tensor]", tokenizer: str, calibration: Calibration
+) -> Manifest:
+    """Write a bundle's folder, weights in fp16. The same content gives the same bytes."""
     import torch
     from safetensors.torch import save_file
 
@@ -194,14 +222,16 @@ def list_bundles() -> list[str]:
 
 
 def find_bundle(name_or_path: str | Path, base_dir: Path) -> Path:
-    """The folder of a bundle: a path (relative ones from `base_dir`), or the name of one that ships. Raises BundleError."""
+    """The folder of a bundle: a path (relative to `base_dir`), or the name of one that ships. Raises BundleError."""
     path = base_dir / name_or_path
     if (path / MANIFEST).is_file():
         return path
     shipped = _shipped() / str(name_or_path)
     if str(name_or_path) in list_bundles():
         return shipped
-    raise BundleError(f"no bundle at {path}, and none that ships is called {name_or_path}; there are: {', '.join(list_bundles()) or 'none'}")
+    raise BundleError(
+        f"no bundle at {path}, and none that ships is called so; there are: {', '.join(list_bundles()) or 'none'}"
+    )
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -209,7 +239,13 @@ def describe(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     return {
-        "name": manifest.name, "sha256": manifest.sha256, "classes": list(manifest.classes), "languages": list(manifest.languages),
-        "preparation": manifest.preparation, "pred_threshold": manifest.pred_threshold, "network": dict(manifest.network),
-        "bytes": size, "metrics": headline_metrics(path),
-    }  # fmt: skip
+        "name": manifest.name,
+        "sha256": manifest.sha256,
+        "classes": list(manifest.classes),
+        "languages": list(manifest.languages),
+        "preparation": manifest.preparation,
+        "pred_threshold": manifest.pred_threshold,
+        "network": dict(manifest.network),
+        "bytes": size,
+        "metrics": headline_metrics(path),
+    }

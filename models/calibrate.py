@@ -1,4 +1,4 @@
-"""Calibration of logits for a population with equal shares of the classes (fitting; applying is `Calibration` in `bundle.py`)."""
+"""Fitting a calibration to equal class shares; applying one is `calibration.py`."""
 
 import numpy as np
 
@@ -9,9 +9,10 @@ STEPS = 60
 
 
 def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
-    """Temperature and one bias per class (Platt's scaling, vector form: Guo et al. 2017) that minimise the class-balanced log loss.
+    """Temperature and a bias per class (after Guo et al. 2017, arXiv:1706.04599) of least class-balanced log loss.
 
-    `logits` (n, C), `truth` (n,). Newton's method on (inverse temperature, C - 1 free biases), with halved steps where one overshoots.
+    `logits` (n, C), `truth` (n,). Newton's method on (inverse temperature, C - 1 free biases), with halved steps where
+    one overshoots.
     """
     n_classes = logits.shape[1]
     weights = balanced_weights(truth, n_classes) / len(truth)
@@ -20,7 +21,8 @@ def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
     theta[0] = 1.0
     for _ in range(STEPS):
         gradient, hessian = _derivatives(theta, logits, target, weights)
-        theta = _improve(theta, np.linalg.solve(hessian + 1e-9 * np.eye(n_classes), gradient), logits, truth)
+        step: FloatArray = np.linalg.solve(hessian + 1e-9 * np.eye(n_classes), gradient).astype(np.float64)
+        theta = _improve(theta, step, logits, truth)
         if np.abs(gradient).max() < 1e-10:
             break
     return _calibration(theta)
@@ -42,7 +44,9 @@ def _improve(theta: FloatArray, step: FloatArray, logits: FloatArray, truth: Int
     return theta
 
 
-def _derivatives(theta: FloatArray, logits: FloatArray, target: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _derivatives(
+    theta: FloatArray, logits: FloatArray, target: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Gradient (C,) and Hessian (C, C) of the weighted log loss in theta."""
     n, n_classes = logits.shape
     features = np.zeros((n, n_classes, n_classes))  # (post, class, parameter): d logit / d theta
@@ -51,5 +55,7 @@ def _derivatives(theta: FloatArray, logits: FloatArray, target: FloatArray, weig
     probability = _calibration(theta).apply(logits)
     gradient = np.einsum("n,nc,ncp->p", weights, probability - target, features)
     mean = np.einsum("nc,ncp->np", probability, features)
-    second = np.einsum("n,nc,ncp,ncq->pq", weights, probability, features, features) - np.einsum("n,np,nq->pq", weights, mean, mean)
+    second = np.einsum("n,nc,ncp,ncq->pq", weights, probability, features, features) - np.einsum(
+        "n,np,nq->pq", weights, mean, mean
+    )
     return gradient, second

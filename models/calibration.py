@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """softmax(logits / temperature + bias). Fitted for equal class shares, so that no training set's shares are built in."""
+    """softmax(logits / temperature + bias), fitted for equal class shares: no training set's shares are built in."""
 
     temperature: float
     bias: tuple[float, ...]
@@ -32,7 +32,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path, n_classes: int) -> "Calibration":
-        """Read JSON. Raises BundleError, naming the file, for anything but a positive temperature and `n_classes` finite biases."""
+        """Read JSON. Raises BundleError for anything but a temperature above 0 and `n_classes` finite biases."""
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
             found = cls(float(tree["temperature"]), tuple(float(b) for b in tree["bias"]))

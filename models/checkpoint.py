@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass
 class Progress:
-    """Where a training stands. `batch` is the next one of `epoch` of `stage`; `best` is the best development figure of the stage."""
+    """Where a training stands. `batch` is the next of `epoch` of `stage`; `best` the stage's best figure."""
 
     stage: int = 0
     epoch: int = 0

@@ -1,17 +1,18 @@
 """Labelled posts for training and evaluation: the public corpora under `SENTIMENT_DATA`, or one's own CSV.
 
-Every loader keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its texts is dropped.
+Every loader keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its
+texts is dropped.
 """
 
 import csv
 import gzip
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from models.tokenizer import prepare_subword
 
@@ -40,7 +41,8 @@ class Corpus:
     def select(self, indices: Iterable[int]) -> "Corpus":
         """The rows at `indices`, in that order."""
         chosen = list(indices)
-        return Corpus(*(tuple(column[i] for i in chosen) for column in (self.texts, self.labels, self.keys)))
+        texts, labels = tuple(self.texts[i] for i in chosen), tuple(self.labels[i] for i in chosen)
+        return Corpus(texts, labels, tuple(self.keys[i] for i in chosen))
 
     def without(self, keys: set[str]) -> "Corpus":
         """The rows whose key is not among `keys`."""
@@ -63,20 +65,27 @@ def corpus_of(rows: Iterable[tuple[str, str]]) -> Corpus:
 
 
 def find_data(path: Path | None = None) -> Path:
-    """The folder of the corpora: `path`, else `SENTIMENT_DATA`, else `../shared/data`. Raises CorpusError if it is not there."""
+    """The folder of the corpora: `path`, else `SENTIMENT_DATA`, else `../shared/data`. Raises CorpusError."""
     folder = path or Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
     if not folder.exists():
-        raise CorpusError(f"no labelled data at {folder}: set {DATA_VARIABLE} to their folder, or give a CSV with text and label columns")
+        raise CorpusError(
+            f"no labelled data at {folder}: set {DATA_VARIABLE} to their folder, or give a CSV with text and label"
+        )
     return folder
 
 
+def _open_text(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a CSV, plain or gzipped, as dictionaries. Raises CorpusError where it is missing, truncated or not UTF-8."""
+    """The rows of a CSV, plain or gzipped. Raises CorpusError where it is missing, truncated or not UTF-8."""
     if not path.exists():
         raise CorpusError(f"labelled data: {path} is missing")
     try:
-        raw = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:  # type: ignore[arg-type]  # GzipFile reads as a buffer
+        with _open_text(path) as lines:
             yield from csv.DictReader(lines)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"labelled data: {path} cannot be read: {error}") from error
@@ -90,7 +99,9 @@ def load_csv(path: Path) -> Corpus:
     rows = []
     for line, row in enumerate(read_rows(path), start=2):
         if row.get("text") is None or row.get("label") is None:
-            raise CorpusError(f"{path} needs the columns text and label; line {line} has {', '.join(k for k in row if k)}")
+            raise CorpusError(
+                f"{path} needs the columns text and label; line {line} has {', '.join(k for k in row if k)}"
+            )
         if row["label"] not in CLASSES:
             raise CorpusError(f"{path} line {line}: label {row['label']!r} is none of {', '.join(CLASSES)}")
         rows.append((row["text"], row["label"]))
@@ -158,6 +169,6 @@ def load_sources(folder: Path, names: Iterable[str]) -> dict[str, Corpus]:
 
 
 def hold_out(corpus: Corpus, n_posts: int) -> tuple[Corpus, Corpus]:
-    """(rest, held out): the `n_posts` posts whose keys have the smallest SHA-256, so that the choice needs no seed and no order."""
+    """(rest, held out): the `n_posts` posts whose keys have the smallest SHA-256, whatever their order in the file."""
     order = sorted(range(len(corpus)), key=lambda i: hashlib.sha256(corpus.keys[i].encode("utf-8", "replace")).digest())
     return corpus.select(sorted(order[n_posts:])), corpus.select(sorted(order[:n_posts]))

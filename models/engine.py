@@ -1,7 +1,8 @@
-"""Inference: token ids to logits, fast, equal to `networks.py` (held by a test) and independent of how posts were batched.
+"""Inference: token ids to logits, fast, equal to `networks.py` (held by a test) and the same however batched.
 
-Posts are sorted by length, so that no step computes padding. On the CPU the input side of the GRU is one table look-up per token
-(embedding x W_ih + b, folded once at load) and both directions step side by side. On CUDA cuDNN's GRU runs in half precision.
+Posts are sorted by length, so that no step computes padding. On the CPU the input side of the GRU is one table look-up
+per token (embedding x W_ih + b, folded once at load) and both directions step side by side. On CUDA cuDNN's GRU runs in
+half precision.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,12 @@ Ids = Sequence[Sequence[int]]
 Waiter = Callable[[], FloatArray]  # waits for logits (n, C) that are being computed
 
 MAX_TOKENS_PER_BATCH = 16_384
+GATE_PARTS = (
+    "weight_ih",
+    "bias_ih",
+    "weight_hh",
+    "bias_hh",
+)  # as torch.nn.GRU names them; rows: reset, update, candidate
 
 
 class Engine(Protocol):
@@ -48,7 +55,7 @@ def batches_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]
 
 
 class HalvingRunner:
-    """Runs batches through an engine; where the device is out of memory, the batch is halved, and so is the budget of those after it."""
+    """Runs batches through an engine; out of memory, a batch is halved, and so is the budget of those after it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -88,12 +95,13 @@ class HalvingRunner:
 
 
 def _steps(ids: Ids, order: Sequence[int]) -> tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]]:
-    """For every step t the ids (n_t,) that the forward and the backward direction read; `order` has the longest post first."""
+    """For every step t the ids (n_t,) that each direction reads; `order` has the longest post first."""
     lengths = np.array([len(ids[i]) for i in order])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     flat = np.concatenate([np.asarray(ids[i], np.int64) for i in order])
     ends = starts + lengths - 1
-    n_active = [int(np.searchsorted(-lengths, -t, side="left")) for t in range(int(lengths[0]))]  # posts with length > t
+    # n_t, the posts with length > t
+    n_active = [int(np.searchsorted(-lengths, -t, side="left")) for t in range(int(lengths[0]))]
     return [flat[starts[:n] + t] for t, n in enumerate(n_active)], [flat[ends[:n] - t] for t, n in enumerate(n_active)]
 
 
@@ -102,19 +110,17 @@ class CpuEngine:
 
     def __init__(self, network: GruClassifier) -> None:
         self.shape: GruShape = network.shape
-        gru = network.gru
-        with torch.no_grad():
-            self._forward_table = self._fold(network.embedding.weight, gru.weight_ih_l0, gru.bias_ih_l0, gru.bias_hh_l0)  # (V, 3H)
-            self._backward_table = self._fold(
-                network.embedding.weight, gru.weight_ih_l0_reverse, gru.bias_ih_l0_reverse, gru.bias_hh_l0_reverse
-            )
-            self._recurrent = torch.stack([gru.weight_hh_l0.T, gru.weight_hh_l0_reverse.T]).contiguous()  # (2, H, 3H)
-            candidates = [bias[2 * self.shape.hidden :] for bias in (gru.bias_hh_l0, gru.bias_hh_l0_reverse)]
-            self._candidate_bias = torch.stack(candidates).unsqueeze(1)  # (2, 1, H)
+        weights = network.state_dict()
+        embedding = weights["embedding.weight"]  # (V, E)
+        gates = [[weights[f"gru.{name}_l0{side}"] for name in GATE_PARTS] for side in ("", "_reverse")]
+        # For each direction a table (V, 3H) of what every token adds to the gates.
+        self._tables = [self._fold(embedding, weight, bias, inner) for weight, bias, _, inner in gates]
+        self._recurrent = torch.stack([weight.T for _, _, weight, _ in gates]).contiguous()  # (2, H, 3H)
+        self._candidate_bias = torch.stack([inner[2 * self.shape.hidden :][None] for *_, inner in gates])  # (2, 1, H)
         self._output = network.output
 
     def _fold(self, embedding: Tensor, weight: Tensor, bias: Tensor, recurrent_bias: Tensor) -> Tensor:
-        """Input side of all three gates for every token; the candidate's recurrent bias is inside the reset product and stays out."""
+        """Input side of all gates for every token, without the candidate's recurrent bias: reset acts on it."""
         whole = recurrent_bias.clone()
         whole[2 * self.shape.hidden :] = 0.0
         return torch.addmm(bias + whole, embedding, weight.T)
@@ -131,7 +137,9 @@ class CpuEngine:
         logits[order] = self._output(pooled).numpy()
         return logits
 
-    def _pooled(self, forward: Sequence[npt.NDArray[np.int64]], backward: Sequence[npt.NDArray[np.int64]], lengths: Tensor) -> Tensor:
+    def _pooled(
+        self, forward: Sequence[npt.NDArray[np.int64]], backward: Sequence[npt.NDArray[np.int64]], lengths: Tensor
+    ) -> Tensor:
         """Mean and maximum of the states over each post's steps, (B, 4H), in the reference network's order."""
         n, hidden = len(lengths), self.shape.hidden
         state = torch.zeros(2, n, hidden)
@@ -139,7 +147,8 @@ class CpuEngine:
         highest = torch.full((2, n, hidden), float("-inf"))
         for ids_forward, ids_backward in zip(forward, backward, strict=True):
             active = len(ids_forward)
-            gates = torch.stack([self._forward_table[torch.from_numpy(ids_forward)], self._backward_table[torch.from_numpy(ids_backward)]])
+            ids = (torch.from_numpy(ids_forward), torch.from_numpy(ids_backward))
+            gates = torch.stack([table[rows] for table, rows in zip(self._tables, ids, strict=True)])  # (2, n_t, 3H)
             state = self._step(gates, state[:, :active])
             total[:, :active] += state
             torch.maximum(highest[:, :active], state, out=highest[:, :active])
@@ -157,7 +166,7 @@ class CpuEngine:
 
 
 class CudaEngine:
-    """cuDNN's GRU in half precision on packed posts; copies through pinned memory on a stream of its own, pooling in fp32."""
+    """cuDNN's GRU in half precision on packed posts; pinned copies on a stream of its own, pooling in fp32."""
 
     def __init__(self, network: GruClassifier, device: torch.device) -> None:
         self.device = device
@@ -165,7 +174,7 @@ class CudaEngine:
         self._network.embedding.half()
         self._network.gru.half()
         self._network.gru.flatten_parameters()
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types there
 
     def start(self, ids: Ids) -> Waiter:
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
@@ -192,6 +201,6 @@ class CudaEngine:
             logits = self._network.output(pool(states.float(), lengths))
             back = torch.empty(logits.shape, pin_memory=True)
             back.copy_(logits, non_blocking=True)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # nor there
             done.record(self._stream)
         return back, done

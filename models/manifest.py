@@ -25,7 +25,7 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says. `network` has the numbers of its shape; `files` maps a file's name to its SHA-256 in hex.
+    """What `manifest.json` says. `network` has the numbers of its shape; `files` maps a name to a SHA-256 in hex.
 
     `trained` says how the bundle came about (recipe, seed, hashes of the data); nothing is loaded from it.
     """
@@ -61,7 +61,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of the bundle in the folder `path`, once every file it names is there and unaltered. Raises BundleError."""
+    """The manifest of the bundle `path`, once every file it names is there and unaltered. Raises BundleError."""
     manifest = _parse(path / MANIFEST)
     for name, expected in manifest.files.items():
         _verify(path / name, expected)
@@ -74,7 +74,9 @@ def _verify(path: Path, expected: str) -> None:
     except OSError as error:
         raise BundleError(f"{path} is missing or cannot be read") from error
     if found != expected:
-        raise BundleError(f"{path} is altered or truncated: SHA-256 {found[:12]}..., the manifest says {expected[:12]}...")
+        raise BundleError(
+            f"{path} is altered or truncated: SHA-256 {found[:12]}..., the manifest says {expected[:12]}..."
+        )
 
 
 def _parse(path: Path) -> Manifest:
@@ -105,6 +107,14 @@ def _check(tree: Mapping[str, Any], sha256: str) -> Manifest:
     if not 0.0 <= threshold <= 1.0 or max_tokens < 1:
         raise ValueError(f"pred_threshold {threshold}, max_tokens {max_tokens}")
     return Manifest(
-        name=str(tree["name"]), classes=classes, languages=tuple(map(str, tree["languages"])), preparation=str(tree["preparation"]),
-        max_tokens=max_tokens, network=dict(tree["network"]), files=files, pred_threshold=threshold, trained=dict(tree["trained"]), sha256=sha256,
-    )  # fmt: skip
+        name=str(tree["name"]),
+        classes=classes,
+        languages=tuple(map(str, tree["languages"])),
+        preparation=str(tree["preparation"]),
+        max_tokens=max_tokens,
+        network=dict(tree["network"]),
+        files=files,
+        pred_threshold=threshold,
+        trained=dict(tree["trained"]),
+        sha256=sha256,
+    )

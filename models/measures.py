@@ -1,6 +1,7 @@
 """Measures of a classifier, in numpy alone. Equal to scikit-learn's where that has them (held by a test).
 
-`truth` (n,) holds class indices, `probabilities` (n, C) rows that sum to one; C classes in the order negative, neutral, positive.
+`truth` (n,) holds class indices, `probabilities` (n, C) rows that sum to one; C classes in the order negative, neutral,
+positive.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,12 @@ def class_figures(table: IntArray, names: Sequence[str]) -> dict[str, dict[str, 
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
     f1 = 2 * hits / np.maximum(predicted + support, 1)
     return {
-        name: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i]), "support": int(support[i])}
+        name: {
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
         for i, name in enumerate(names)
     }
 
@@ -50,7 +56,7 @@ def log_loss(truth: IntArray, probabilities: FloatArray, weights: FloatArray | N
 
 
 def calibration_error(outcome: FloatArray, probability: FloatArray, weights: FloatArray, n_bins: int = 15) -> float:
-    """Expected calibration error of one probability (Naeini et al. 2015): weighted mean |outcome - probability| over equal-width bins.
+    """Expected calibration error (Naeini et al. 2015) of one probability: mean gap over equal-width bins.
 
     `outcome` (n,) is what the probability stands for: 1 or 0, or 0.5 for a neutral post under pos_prob.
     """

@@ -1,4 +1,4 @@
-"""Which posts make the batches of an epoch: a function of seed, stage and epoch alone, so that a resumed training sees the same."""
+"""Which posts make an epoch's batches: a function of seed, stage and epoch alone, for a resumed training's sake."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FEELINGS_OF_LABEL = {
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 where it has none of a class."""
+    """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 for a class it lacks."""
 
     ids: Sequence[Sequence[int]]
     labels: IntArray
@@ -49,7 +49,7 @@ class TrainingBatch:
 
 
 def draw(n_posts: int, n_source: int, epoch: int, seed: Sequence[int]) -> IntArray:
-    """Indices of an epoch's `n_posts` out of `n_source`, going through one permutation after the other without a gap."""
+    """Indices of an epoch's `n_posts` out of `n_source`, through one permutation after the other without a gap."""
     first, last = epoch * n_posts, (epoch + 1) * n_posts
     rounds = range(first // n_source, (last - 1) // n_source + 1)
     order = np.concatenate([np.random.default_rng([*seed, i]).permutation(n_source) for i in rounds])
@@ -60,16 +60,24 @@ def draw(n_posts: int, n_source: int, epoch: int, seed: Sequence[int]) -> IntArr
 class Mixture:
     """The batches of a stage's epochs."""
 
-    def __init__(self, recipe: Recipe, stage_index: int, sources: Mapping[str, EncodedCorpus], vocabulary: Mapping[str, int]) -> None:
+    def __init__(
+        self, recipe: Recipe, stage_index: int, sources: Mapping[str, EncodedCorpus], vocabulary: Mapping[str, int]
+    ) -> None:
         self.recipe = recipe
         self.stage: Stage = recipe.stages[stage_index]
         self.sources = [(name, sources[name]) for name in self.stage.posts]
         self._seed = [recipe.seed, stage_index]
-        self._emoji = {label: [vocabulary[f] for f in names if f in vocabulary] for label, names in FEELINGS_OF_LABEL.items()}
+        self._emoji = {
+            label: [vocabulary[f] for f in names if f in vocabulary] for label, names in FEELINGS_OF_LABEL.items()
+        }
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
         """The epoch's batches in order: each a list of (source, post) pairs of one length."""
-        pairs = [(s, int(i)) for s, (name, corpus) in enumerate(self.sources) for i in self._drawn(s, name, len(corpus.labels), epoch)]
+        pairs = [
+            (s, int(i))
+            for s, (name, corpus) in enumerate(self.sources)
+            for i in self._drawn(s, name, len(corpus.labels), epoch)
+        ]
         generator = np.random.default_rng([*self._seed, epoch, 1])
         by_length: dict[int, list[tuple[int, int]]] = {}
         for k in generator.permutation(len(pairs)):
@@ -94,12 +102,13 @@ class Mixture:
         weights = scale * np.array([corpus.class_weights[label] for corpus, label in zip(corpora, labels, strict=True)])
         allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
         return TrainingBatch(
-            torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(weights.astype(np.float32)), torch.from_numpy(allowed)
+            torch.from_numpy(ids),
+            torch.from_numpy(labels),
+            torch.from_numpy(weights.astype(np.float32)),
+            torch.from_numpy(allowed),
         )
 
     def _emoji_columns(self, labels: IntArray, generator: np.random.Generator) -> IntArray:
         """(B, 1 or 2): one emoji per post, perhaps twice."""
         chosen = np.array([generator.choice(self._emoji[int(label)]) for label in labels], np.int64)
         return np.repeat(chosen[:, None], int(generator.integers(1, 3)), axis=1)
-
-

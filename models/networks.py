@@ -1,6 +1,7 @@
-"""The networks in plain PyTorch, to read and to train. `engine.py` computes the same faster and is held equal to it by a test.
+"""The networks in plain PyTorch, to read and to train; `engine.py` computes the same faster (held by a test).
 
-B posts, T tokens of the longest post, V tokens in the vocabulary, E embedding width, H hidden units per direction, C classes.
+B posts, T tokens of the longest post, V tokens in the vocabulary, E embedding width, H hidden units per direction, C
+classes.
 """
 
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ class GruShape:
 
 
 class GruClassifier(nn.Module):
-    """One bidirectional GRU layer (Cho et al. 2014, arXiv:1406.1078, in cuDNN's variant) with mean and max pooling over time.
+    """One bidirectional GRU layer (arXiv:1406.1078, in cuDNN's variant) with mean and max pooling over time.
 
-    Padding is never read: posts are packed, and pooling leaves padded steps out. Dropouts act in training only; `token_dropout`
-    is the share of tokens whose embedding is zeroed, `dropout` acts on embeddings and on the pooled vector.
+    Padding is never read: posts are packed, and pooling leaves padded steps out. Dropouts act in training only;
+    `token_dropout` is the share of tokens whose embedding is zeroed, `dropout` acts on embeddings and on the pooled
+    vector.
     """
 
     def __init__(self, shape: GruShape, *, dropout: float = 0.0, token_dropout: float = 0.0) -> None:
@@ -39,7 +41,8 @@ class GruClassifier(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64 on the CPU, each >= 1, count."""
         embedded = self.dropout(self._drop_tokens(self.embedding(ids)))  # (B, T, E)
-        return self.output(self.dropout(pool(self._run(embedded, lengths), lengths)))  # (B, C)
+        logits: Tensor = self.output(self.dropout(pool(self._run(embedded, lengths), lengths)))  # (B, C)
+        return logits
 
     def _drop_tokens(self, embedded: Tensor) -> Tensor:
         if not self.training or self.token_dropout == 0.0:

@@ -19,7 +19,7 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class VocabularyPlan:
-    """Subwords that occur `min_count` times; `start`: `encoder` (pretrained vectors) or `texts` (learnt from the posts)."""
+    """Subwords that occur `min_count` times; `start`: `encoder` (pretrained vectors) or `texts` (learnt from posts)."""
 
     min_count: int = 3
     start: str = "encoder"
@@ -80,7 +80,9 @@ def find_recipe(recipe: str | Path) -> Path:
     shipped = Path(str(resources.files("models") / "recipes"))
     if (shipped / f"{recipe}.yaml").is_file():
         return shipped / f"{recipe}.yaml"
-    raise RecipeError(f"no recipe is called {recipe}; there are {', '.join(list_recipes())}, or give the path of a YAML file")
+    raise RecipeError(
+        f"no recipe is called {recipe}; there are {', '.join(list_recipes())}, or give the path of a YAML file"
+    )
 
 
 def list_recipes() -> list[str]:
@@ -102,12 +104,12 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _recipe_of(tree: Any) -> Recipe:  # noqa: ANN401  # what YAML gives is any type until checked here
+def _recipe_of(tree: Any) -> Recipe:  # what YAML gives is any type until checked here
     if not isinstance(tree, dict):
         raise TypeError("it must be a mapping of keys to values")
     stages = tuple(_build(Stage, stage) for stage in tree.get("stages") or ())
-    parts = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
-    built = {key: _build(part, tree[key]) for key, part in parts.items() if key in tree}
+    parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
+    built: dict[str, Any] = {key: _build(part, tree[key]) for key, part in parts.items() if key in tree}
     languages = tuple(tree.get("languages", ()))
     return _build(Recipe, {**tree, **built, "stages": stages, "languages": languages})
 
@@ -122,12 +124,16 @@ def _build(part: type[Part], values: Mapping[str, Any]) -> Part:
 
 def _check(recipe: Recipe, name: str) -> None:
     problems = {
-        f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS)}": recipe.preparation not in PREPARATIONS,
+        f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS)}": recipe.preparation
+        not in PREPARATIONS,
         "stages must name at least one stage": not recipe.stages,
         f"network.hidden {recipe.network.hidden} is more than 128": recipe.network.hidden > 128,
-        f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start not in {"encoder", "texts"},
+        f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start
+        not in {"encoder", "texts"},
         "max_tokens must be at least 2": recipe.max_tokens < 2,
-        "every stage needs epochs and posts above 0": any(s.epochs < 1 or sum(s.posts.values()) < 1 for s in recipe.stages),
+        "every stage needs epochs and posts above 0": any(
+            s.epochs < 1 or sum(s.posts.values()) < 1 for s in recipe.stages
+        ),
     }
     for problem, present in problems.items():
         if present:

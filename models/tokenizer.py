@@ -1,7 +1,8 @@
 """Text to token ids: the closed list of preparations, and the encoder that reads what they leave.
 
-A preparation is a total function from any str (NUL, lone surrogates, 20,000 characters) to clean text. A bundle's manifest names
-one of them, never code. Placeholders and emoji become words that begin with `xx` and stand in the vocabulary whole.
+A preparation is a total function from any str (NUL, lone surrogates, 20,000 characters) to clean text. A bundle's
+manifest names one of them, never code. Placeholders and emoji become words that begin with `xx` and stand in the
+vocabulary whole.
 """
 
 import html
@@ -39,7 +40,7 @@ EMOJI_FEELINGS: Mapping[str, str] = {
 }
 EMOTICONS: Mapping[str, str] = {
     "xxjoy": r"[:=][-o^']?[)\]D}]+|\(-?[:=]|\^_*\^",
-    "xxsad": r"[:=]['’]?[-o^']?[(\[{]+|\)-?[:=]|D[:=]|T_T|;_;",
+    "xxsad": r"[:=]['\u2019]?[-o^']?[(\[{]+|\)-?[:=]|D[:=]|T_T|;_;",
     "xxwink": r";[-o^]?[)\]D]+|[:=;][-o^]?[pPb](?!\w)",
     "xxlaugh": r"\b[xX]-?D+\b",
     "xxbored": r"[:=]-?[/\\|](?!/)|-_+-",
@@ -51,26 +52,36 @@ PLACEHOLDERS = ("xxuser", "xxlink", "xxemoji", *EMOJI_FEELINGS)
 _FEELING_OF = {emoji: feeling for feeling, group in EMOJI_FEELINGS.items() for emoji in group}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_LINK = re.compile(r"(?:https?:/+|www\.)\S+|\bhttps?\b:?|\b[\w-]{1,60}\.(?:com|co|net|org|ly|me|gl|it|uk|de|eu)/\S*", re.IGNORECASE)
+_LINK = re.compile(
+    r"(?:https?:/+|www\.)\S+|\bhttps?\b:?|\b[\w-]{1,60}\.(?:com|co|net|org|ly|me|gl|it|uk|de|eu)/\S*", re.IGNORECASE
+)
 _MENTION = re.compile(r"(?<![\w.])@\w+")
 _HASHTAG = re.compile(r"#(\w+)")
 _HASHTAG_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z\d_]+|\d+|[^\W_]")
 _LETTER_RUN = re.compile(r"([^\W\d_])\1{2,}")
 _MARK_RUN = re.compile(r"([!?*,=~_\-+#$])\1{2,}")
 _DOTS = re.compile(r"\.{2,}|…+")
-_QUOTE = re.compile("[`´‘’ʼ]")
-_NOT = re.compile(r"\b(ca|wo|sha|do|did|does|is|was|are|were|have|has|had|could|would|should|must|need|ai)n'?t\b", re.IGNORECASE)
+_QUOTE = re.compile("[`\u00b4\u2018\u2019\u02bc]")
+_NOT = re.compile(
+    r"\b(ca|wo|sha|do|did|does|is|was|are|were|have|has|had|could|would|should|must|need|ai)n'?t\b", re.IGNORECASE
+)
 _CLITIC = re.compile(r"(?<=\w)'(?=(?:s|m|re|ve|ll|d)\b)", re.IGNORECASE)
 _FULL_VERB = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{1,2}")
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\u20e3\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]+")
-_EMOJI = re.compile("[\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2600-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff♥]")
-_EMOTICON = re.compile("(?<!\\w)(?:" + "|".join(f"(?P<{feeling}>{marks})" for feeling, marks in EMOTICONS.items()) + ")")
+_INVISIBLE = re.compile(
+    "[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\u20e3\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]+"
+)
+_EMOJI = re.compile(
+    "[\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2600-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff♥]"
+)
+_EMOTICON = re.compile(
+    "(?<!\\w)(?:" + "|".join(f"(?P<{feeling}>{marks})" for feeling, marks in EMOTICONS.items()) + ")"
+)
 _FEELING_RUN = re.compile(r"\b(xx[a-z]+)(?:\s+\1\b){2,}")
 
 
 def _clip(text: str) -> str:
-    """The first and the last `MAX_CLIP_CHARS` characters of a longer text: what a post concludes is often at its end."""
+    """The first and last `MAX_CLIP_CHARS` characters of a longer text: what a post concludes is often at its end."""
     return text if len(text) <= 2 * MAX_CLIP_CHARS else f"{text[:MAX_CLIP_CHARS]} … {text[-MAX_CLIP_CHARS:]}"
 
 
@@ -100,8 +111,9 @@ def _name_emojis(text: str) -> str:
 def prepare_subword(text: str) -> str:
     """Social-media text made plain for a lower-casing WordPiece vocabulary.
 
-    In this order: entities decoded; surrogates and controls replaced; links and mentions to placeholders; emoji and emoticons to
-    the word of their feeling; hashtags split; letters repeated three times or more cut to two; `n't` spelled out.
+    In this order: entities decoded; surrogates and controls replaced; links and mentions to placeholders; emoji and
+    emoticons to the word of their feeling; hashtags split; letters repeated three times or more cut to two; `n't`
+    spelled out.
     """
     text = _clip(text)
     if "&" in text:
@@ -126,17 +138,21 @@ PREPARATIONS: Mapping[str, Callable[[str], str]] = {"subword": prepare_subword}
 class TextEncoder:
     """Texts to token ids: a preparation, then a `tokenizers` vocabulary, with a cache of whole words in front of it.
 
-    Words are what white space separates in the prepared text. The normalizer and pre-tokenizer of a WordPiece vocabulary never
-    look across white space, so that ids of words, one after the other, equal the ids of the text (held by a test).
+    Words are what white space separates in the prepared text. The normalizer and pre-tokenizer of a WordPiece
+    vocabulary never look across white space, so that ids of words, one after the other, equal the ids of the text (held
+    by a test).
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, preparation: str, max_tokens: int) -> None:
-        """`max_tokens` is inclusive. Raises KeyError for a preparation that is not in `PREPARATIONS`."""
+        """`max_tokens` is inclusive. Raises KeyError for an unknown preparation, ValueError without `[UNK]`."""
         self.tokenizer = tokenizer
         self.prepare = PREPARATIONS[preparation]
         self.max_tokens = max_tokens
         self.n_tokens = tokenizer.get_vocab_size()
-        self.unknown_id = int(tokenizer.token_to_id(UNKNOWN))
+        unknown_id = tokenizer.token_to_id(UNKNOWN)
+        if unknown_id is None:
+            raise ValueError(f"the vocabulary lacks {UNKNOWN}")
+        self.unknown_id = unknown_id
         self._ids_of_word: dict[str, list[int]] = {}
 
     @classmethod
@@ -148,8 +164,12 @@ class TextEncoder:
             raise ValueError(f"{path.name} is not a tokenizer: {error}") from error
         return cls(tokenizer, preparation, max_tokens)
 
+    def forget(self) -> None:
+        """Empty the cache of words."""
+        self._ids_of_word.clear()
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, at least one (a blank text is one unknown token) and at most `max_tokens`, the middle left out."""
+        """Ids of each text, at least one (the unknown token) and at most `max_tokens`, the middle left out."""
         posts = [self.prepare(text).split() for text in texts]
         cache = self._ids_of_word
         long_words = self._learn_words(posts)

@@ -13,25 +13,39 @@ from safetensors.torch import load_file
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, Corpus, find_data, hold_out, load_csv, load_sources
+from models.evaluate import evaluate, report_on, save_report
 from models.manifest import TOKENIZER, WEIGHTS, Manifest, file_sha256, read_manifest
 from models.mixture import EncodedCorpus, Mixture
 from models.networks import GruClassifier, GruShape
 from models.recipe import Recipe, Stage, find_recipe, read_recipe
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of
-from models.vocabulary import cut_vocabulary, encoder_folder, initial_vectors, learn_vocabulary, read_vocabulary, wordpiece
+from models.vocabulary import (
+    cut_vocabulary,
+    encoder_folder,
+    initial_vectors,
+    learn_vocabulary,
+    read_vocabulary,
+    wordpiece,
+)
 
 LOG = logging.getLogger(__name__)
 OWN_LABELS = "labels"
 OWN_DEVELOPMENT_SHARE = 0.15
 
 
-def train(recipe: str | Path, data: Path | None = None, out: Path | None = None, init: Path | None = None, seed: int | None = None) -> Path:
+def train(
+    recipe: str | Path,
+    data: Path | None = None,
+    out: Path | None = None,
+    init: Path | None = None,
+    seed: int | None = None,
+) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/NAME`); returns that folder.
 
-    `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns; `init` a bundle
-    to start from, whose vocabulary is kept. An interrupted training goes on from its checkpoint beside `out` when called again.
-    Raises RecipeError, CorpusError, BundleError before any time is spent.
+    `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns;
+    `init` a bundle to start from, whose vocabulary is kept. An interrupted training goes on from its checkpoint beside
+    `out` when called again. Raises RecipeError, CorpusError, BundleError before any time is spent.
     """
     plan = read_recipe(find_recipe(recipe))
     plan = plan if seed is None else replace(plan, seed=seed)
@@ -46,6 +60,8 @@ def train(recipe: str | Path, data: Path | None = None, out: Path | None = None,
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from))
     _write(folder, plan, trainer, encoder, held_out, hashes)
+    own = {"development": development} if OWN_LABELS in sources else None
+    save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
     checkpoint.unlink(missing_ok=True)
     return folder
 
@@ -69,7 +85,9 @@ def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
     return EncodedCorpus.of(encoder.encode(corpus.texts), corpus.labels)
 
 
-def _start(plan: Recipe, sources: Mapping[str, Corpus], init: Path | None, manifest: Manifest | None) -> tuple[TextEncoder, GruClassifier]:
+def _start(
+    plan: Recipe, sources: Mapping[str, Corpus], init: Path | None, manifest: Manifest | None
+) -> tuple[TextEncoder, GruClassifier]:
     """Encoder and network before the first step: those of `init`, else from the recipe's vocabulary and seed."""
     torch.manual_seed(plan.seed)
     dropouts = {"dropout": plan.network.dropout, "token_dropout": plan.network.token_dropout}
@@ -83,7 +101,9 @@ def _start(plan: Recipe, sources: Mapping[str, Corpus], init: Path | None, manif
         vocabulary = learn_vocabulary(texts, plan.vocabulary.max_size, plan.vocabulary.min_count)
     else:
         vocabulary = cut_vocabulary(read_vocabulary(encoder_folder()), texts, plan.vocabulary.min_count)
-    network = GruClassifier(GruShape(len(vocabulary), plan.network.embedding, plan.network.hidden, len(CLASSES)), **dropouts)
+    network = GruClassifier(
+        GruShape(len(vocabulary), plan.network.embedding, plan.network.hidden, len(CLASSES)), **dropouts
+    )
     if plan.vocabulary.start == "encoder":
         vectors = initial_vectors(vocabulary, encoder_folder(), plan.network.embedding)
         network.embedding.weight.data.copy_(torch.from_numpy(vectors))
@@ -96,13 +116,26 @@ def _fingerprint(plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _write(folder: Path, plan: Recipe, trainer: Trainer, encoder: TextEncoder, held_out: EncodedCorpus, hashes: Mapping[str, str]) -> None:
+def _write(
+    folder: Path,
+    plan: Recipe,
+    trainer: Trainer,
+    encoder: TextEncoder,
+    held_out: EncodedCorpus,
+    hashes: Mapping[str, str],
+) -> None:
     network = trainer.network
     calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
     trained = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
     manifest = Manifest(
-        name=plan.name, classes=CLASSES, languages=plan.languages, preparation=plan.preparation, max_tokens=plan.max_tokens,
-        network=asdict(network.shape), files={}, trained=trained,
-    )  # fmt: skip
+        name=plan.name,
+        classes=CLASSES,
+        languages=plan.languages,
+        preparation=plan.preparation,
+        max_tokens=plan.max_tokens,
+        network=asdict(network.shape),
+        files={},
+        trained=trained,
+    )
     save_bundle(folder, manifest, network.state_dict(), encoder.tokenizer.to_str(pretty=False), calibration)
     LOG.info("wrote %s", folder)

@@ -1,4 +1,4 @@
-"""The training loop: stages, epochs, batches; average of the weights; checkpoints; early stop. Knows networks, not files of data."""
+"""The training loop: stages, epochs, batches; average of the weights; checkpoints; early stop."""
 
 import logging
 import signal
@@ -26,9 +26,10 @@ WARM_UP_SHARE = 0.05
 
 
 def loss_of(logits: Tensor, batch: TrainingBatch, smoothing: float, batch_posts: int) -> Tensor:
-    """Weighted cross-entropy over the classes that each post's source knows, summed and divided by the nominal batch size.
+    """Weighted cross-entropy over the classes that each post's source knows, over the nominal batch size.
 
-    A small batch thereby weighs what its posts weigh. `smoothing` spreads that share of the target over the allowed classes.
+    A small batch thereby weighs what its posts weigh. `smoothing` spreads that share of the target over the allowed
+    classes.
     """
     logs = log_softmax(logits.masked_fill(~batch.allowed, -1e4), dim=1)  # (B, C)
     hit = logs.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
@@ -55,7 +56,9 @@ def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts:
 class Trainer:
     """Trains `network` in place through all stages; afterwards it has the best averaged weights of the last stage."""
 
-    def __init__(self, network: GruClassifier, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus) -> None:
+    def __init__(
+        self, network: GruClassifier, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
+    ) -> None:
         self.network = network
         self.average = GruClassifier(network.shape)
         self.recipe = recipe
@@ -68,7 +71,7 @@ class Trainer:
         self._start_stage()
 
     def run(self, checkpoint: Path, fingerprint: str) -> None:
-        """Train to the end, from `checkpoint` if it is of this training. SIGINT: finish the step, save, raise KeyboardInterrupt."""
+        """Train to the end, from `checkpoint` if it is this training's. SIGINT: save, then raise KeyboardInterrupt."""
         self._resume(checkpoint, fingerprint)
         with self._watch_interrupt(), ProgressBar(transient=True) as bar:
             while self.progress.stage < len(self.mixtures):
@@ -80,7 +83,9 @@ class Trainer:
     def _run_epoch(self, bar: ProgressBar, checkpoint: Path, fingerprint: str) -> None:
         at, mixture = self.progress, self.mixtures[self.progress.stage]
         batches = mixture.batches(at.epoch)
-        task = bar.add_task(f"{mixture.stage.name}, epoch {at.epoch + 1}/{mixture.stage.epochs}", total=len(batches), completed=at.batch)
+        task = bar.add_task(
+            f"{mixture.stage.name}, epoch {at.epoch + 1}/{mixture.stage.epochs}", total=len(batches), completed=at.batch
+        )
         while at.batch < len(batches):
             self._step(mixture.tensors(batches[at.batch], at.epoch, at.batch), self._rate(mixture, len(batches)))
             at.batch += 1
@@ -100,7 +105,7 @@ class Trainer:
         logits = self.network(batch.ids, torch.full((len(batch.ids),), batch.ids.shape[1]))
         loss = loss_of(logits, batch, self.recipe.label_smoothing, self.recipe.batch_posts)
         self._optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self._optimizer.step()
         self.progress.steps += 1
@@ -118,14 +123,26 @@ class Trainer:
         """Linear warm-up over the first twentieth of the stage, then linear decay to a fiftieth."""
         total = max(1, mixture.stage.epochs * n_batches)
         warm = max(1.0, WARM_UP_SHARE * total)
-        share = self.progress.steps / warm if self.progress.steps < warm else max(0.02, 1 - (self.progress.steps - warm) / total)
+        share = (
+            self.progress.steps / warm
+            if self.progress.steps < warm
+            else max(0.02, 1 - (self.progress.steps - warm) / total)
+        )
         return mixture.stage.learning_rate * max(share, 0.02)
 
     def _end_epoch(self) -> None:
         at, stage = self.progress, self.mixtures[self.progress.stage].stage
         figure = self._develop()
-        LOG.info("stage %s epoch %d: loss %.4f, development macro recall %.4f", stage.name, at.epoch, at.loss_sum / max(1, at.batch), figure)
-        self.history.append({"stage": stage.name, "epoch": at.epoch, "loss": at.loss_sum / max(1, at.batch), "macro_recall": figure})
+        LOG.info(
+            "stage %s epoch %d: loss %.4f, development macro recall %.4f",
+            stage.name,
+            at.epoch,
+            at.loss_sum / max(1, at.batch),
+            figure,
+        )
+        self.history.append(
+            {"stage": stage.name, "epoch": at.epoch, "loss": at.loss_sum / max(1, at.batch), "macro_recall": figure}
+        )
         if figure > at.best:
             at.best, at.best_epoch = figure, at.epoch
             self._best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
@@ -153,8 +170,13 @@ class Trainer:
         if stored is None:
             return
         self.progress, tensors = stored
-        LOG.info("going on from stage %d, epoch %d, batch %d", self.progress.stage, self.progress.epoch, self.progress.batch)
-        parts = {part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")} for part in ("network", "average")}
+        LOG.info(
+            "going on from stage %d, epoch %d, batch %d", self.progress.stage, self.progress.epoch, self.progress.batch
+        )
+        parts = {
+            part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            for part in ("network", "average")
+        }
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         self._best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}

