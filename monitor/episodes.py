@@ -121,7 +121,7 @@ def decide(state: EpisodeState, rows: Sequence[DayRow], rule: Rule, now: datetim
     walk = _walk(state, closed, running, rule)
     news = _news(state, walk, closed, running, local.date())
     silence = _silence(rows, rule, local.date())
-    planned = [event for event in walk.events if news is None or event.alert_key != news.alert_key]
+    planned = [event for event in walk.events if news is None or not _is_told_by(news, event)]
     if news or silence:
         planned.append(news or silence)  # type: ignore[arg-type]  # one of them is there
     after = EpisodeState(
@@ -136,6 +136,11 @@ def decide(state: EpisodeState, rows: Sequence[DayRow], rule: Rule, now: datetim
 def first_day_needed(state: EpisodeState) -> date:
     """The earliest day whose row can matter to `decide` or to a message's comparison with earlier days."""
     return state.decided_through - timedelta(days=LATE_DAYS + 31) if state.decided_through else date.min
+
+
+def _is_told_by(news: PlannedAlert, event: PlannedAlert) -> bool:
+    """Whether the message stands for this record: the same key, or a reminder on the day of a first word."""
+    return event.day == news.day and (event.kind is news.kind or event.kind is Kind.STILL_DOWN)
 
 
 def _latest(*days: date | None) -> date | None:

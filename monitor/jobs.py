@@ -20,7 +20,7 @@ from monitor.pipeline import Lane
 from monitor.protocols import Notifier
 from monitor.sources.drop_folder import DropFolder
 from monitor.store import alerts as alert_store
-from monitor.store import daily, instances, retention
+from monitor.store import daily, evaluation, instances, retention
 from monitor.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Jobs:
 
     def evaluate(self) -> None:
         """Decide every brand's episode and put due messages into the outbox."""
-        alert_store.evaluate_all(self._db, self.config, self._clock(), dry_run=self._dry_run)
+        evaluation.evaluate_all(self._db, self.config, self._clock(), dry_run=self._dry_run)
 
     def deliver(self) -> None:
         """Send what waits in the outbox, oldest first, until nothing is due."""

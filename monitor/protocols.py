@@ -101,6 +101,7 @@ class SendResult(msgspec.Struct, frozen=True):
 
     outcome `sent`: Slack has it. `refused`: certainly not posted, permanent for now (retried every 15 minutes).
     `retry`: certainly not posted (429, connection refused), try again after `retry_after_s`. `unknown`: it may have been posted.
+    `dry_run`: shown instead of sent.
     """
 
     outcome: str
@@ -117,4 +118,7 @@ class Notifier(Protocol):
         """Post `message` (text, blocks) once, with `alert_key` as metadata where the transport can carry it."""
 
     def find(self, channel: str, alert_key: str, oldest_ts: float) -> SendResult | None:
-        """Look for an already posted alert by its metadata: `sent` if found, `retry` if certainly not there, None if it cannot be told."""
+        """Look for an already posted alert by its metadata: `sent` if found, `retry` if certainly not there, None if it cannot be told.
+
+        `unknown` if Slack does not answer now: look again after `retry_after_s`.
+        """
