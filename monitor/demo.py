@@ -115,7 +115,7 @@ def _tell(path: Path, config: Any, stop: threading.Event) -> None:
 
 
 def _shown(alert: Any) -> str:
-    from monitor.slack import as_text
+    from monitor.messages import as_text
 
     return as_text(alert.message) + "\n"
 
