@@ -203,7 +203,7 @@ class Daemon:
     def _source(self, section: DropFolderSection | KafkaSection) -> Source:
         from monitor.sources.build import build_source
 
-        return build_source(section, self.config, self.db, self._secrets)
+        return build_source(section, self.config, self.db, self._secrets.secret)
 
     def _register_model(self) -> None:
         from monitor.scorer import BundleScorer
