@@ -9,7 +9,7 @@ from monitor.commands.options import config_option, database_of, example, load_c
 from monitor.commands.tables import print_rows
 
 
-@click.group(epilog=example("db upgrade", "db check"))
+@click.group(short_help="Migrate the database, recount it", epilog=example("db upgrade", "db check"))
 def db() -> None:
     """Bring the database's schema up to date, and compare its totals with its posts."""
 

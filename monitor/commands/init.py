@@ -7,7 +7,10 @@ import click
 from monitor.commands.options import example
 
 
-@click.command(epilog=example("init", "init --config /etc/sentiment-monitor/config.yaml"))
+@click.command(
+    short_help="Write a commented config.yaml",
+    epilog=example("init", "init --config /etc/sentiment-monitor/config.yaml"),
+)
 @click.option(
     "--config",
     "config_path",

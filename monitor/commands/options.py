@@ -24,7 +24,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-class Day(click.ParamType):
+class Day(click.ParamType[date]):
     """A calendar date such as 2026-11-21."""
 
     name = "day"

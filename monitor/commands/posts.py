@@ -7,7 +7,7 @@ import click
 from monitor.commands.options import config_option, example, load_config, open_store, yes_option
 
 
-@click.group(epilog=example("posts forget --file 2026-11-20.csv"))
+@click.group(short_help="Take posts out of the store", epilog=example("posts forget --file 2026-11-20.csv"))
 def posts() -> None:
     """Take posts out of the store."""
 

@@ -19,7 +19,8 @@ _OUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 @click.command(
-    epilog=example("report > report.csv", "report --brand acme --since 2026-11-01 -o acme.csv --plot acme.png")
+    short_help="Daily rows as CSV and plot; days under the threshold",
+    epilog=example("report > report.csv", "report --brand acme --since 2026-11-01 -o acme.csv --plot acme.png"),
 )
 @config_option
 @click.option("--brand", help="One brand only.")

@@ -8,7 +8,8 @@ from monitor.commands.options import config_option, example, load_config
 
 
 @click.command(
-    epilog=example("run", "run --once --wait-s 30", "run --role ingest --config /etc/sentiment-monitor/config.yaml")
+    short_help="The daemon",
+    epilog=example("run", "run --once --wait-s 30", "run --role ingest --config /etc/sentiment-monitor/config.yaml"),
 )
 @config_option
 @click.option("--once", is_flag=True, help="Take in everything that is there now, refresh, evaluate, deliver, and end.")
@@ -39,7 +40,9 @@ def run(ctx: click.Context, config_path: Path, *, once: bool, wait_s: float | No
     ctx.exit(daemon.run(config, role, once=once, wait_s=wait_s, reload=lambda: load_config(config_path)))
 
 
-@click.command(epilog=example("demo", "demo --port 8090"))
+@click.command(
+    short_help="The daemon on simulated brands: nothing to configure", epilog=example("demo", "demo --port 8090")
+)
 @click.option("--config", "config_path", type=click.Path(), help="Ignored: the demo brings a configuration of its own.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the status page; by default 8080, or a free one.")
 @click.pass_context

@@ -39,7 +39,7 @@ def upgrade(db: Database) -> bool:
     version = current(db)  # without a lock: most starts end here
     if version == head():
         return False
-    _refuse_newer(db, version)
+    refuse_newer(db, version)
     with _migration_lock(db):
         return db.run(_upgrade_in)
 
@@ -49,14 +49,15 @@ def check(db: Database) -> None:
     version = current(db)
     if version == head():
         return
-    _refuse_newer(db, version)
+    refuse_newer(db, version)
     state = "has no tables yet" if version is None else f"has the older schema {version}; this program needs {head()}"
     raise ConfigError(
         f"The database {db.describe()} {state}. Run `sentiment-monitor db upgrade`, or set store.migrate_on_start: true."
     )
 
 
-def _refuse_newer(db: Database, version: str | None) -> None:
+def refuse_newer(db: Database, version: str | None) -> None:
+    """Raise ConfigError where `version`, the database's, is one that this program does not know."""
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}

@@ -22,6 +22,12 @@ def claim_time_zone(db: Database, zone: str) -> None:
         )
 
 
+def time_zone_of(db: Database) -> str | None:
+    """The zone in which this store counts its days; None where no daemon has used it yet."""
+    query = select(settings.c.value).where(settings.c.name == TIME_ZONE)
+    return db.read(lambda connection: connection.execute(query).scalar_one_or_none())
+
+
 def hash_key(db: Database) -> bytes:
     """32 random bytes, made once per store: the key under which user ids are hashed."""
     return bytes.fromhex(db.run(lambda connection: _value_or_first(connection, HASH_KEY, secrets.token_hex(32))))

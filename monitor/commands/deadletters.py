@@ -1,0 +1,120 @@
+"""`deadletters`: look at refused records, put them through again, throw them away."""
+
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import click
+
+from monitor.commands.options import Day, config_option, example, json_option, load_config, open_store, yes_option
+from monitor.commands.tables import print_fields, print_object, print_rows
+
+_COLUMNS = ("dead_letter_id", "source", "partition", "position", "received_at", "reason", "detail", "replayed_at")
+_ALL_COLUMNS = (*_COLUMNS, "stream", "raw_truncated")
+
+
+@click.group(
+    short_help="Refused records: look, put through again, delete",
+    epilog=example("deadletters list --reason bad_created_at", "deadletters replay --source inbox"),
+)
+def deadletters() -> None:
+    """Look at the records that were refused, and put them through again under their original identity."""
+
+
+@deadletters.command("list", epilog=example("deadletters list --reason bad_json", "deadletters list --json"))
+@config_option
+@click.option("--source", help="Only those of this source.")
+@click.option("--reason", help="Only those with this reason.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, latest first."
+)
+@json_option
+def list_(config_path: Path, source: str | None, reason: str | None, limit: int, *, as_json: bool) -> None:
+    """List refused records, the latest first."""
+    from dataclasses import asdict
+
+    from monitor.store import deadletters as letters
+
+    with open_store(load_config(config_path)) as db:
+        rows = [asdict(letter) for letter in letters.listing(db, source=source, reason=reason, limit=limit)]
+        n_waiting = sum(letters.counts(db).values())
+    print_rows(_ALL_COLUMNS if as_json else _COLUMNS, rows, as_json=as_json, empty="no dead letters")
+    if not as_json and rows:
+        click.echo(f"{len(rows)} shown; {n_waiting} in all were not replayed yet", err=True)
+
+
+@deadletters.command(epilog=example("deadletters show 17", "deadletters show 17 --raw > record.json"))
+@config_option
+@click.argument("dead_letter_id", metavar="ID", type=int)
+@click.option("--raw", is_flag=True, help="Write the record's bytes as they came, and nothing else.")
+@json_option
+def show(config_path: Path, dead_letter_id: int, *, raw: bool, as_json: bool) -> None:
+    """Print one refused record: where it lay, why it was refused, and its content."""
+    from dataclasses import asdict
+
+    from monitor.store import deadletters as letters
+
+    with open_store(load_config(config_path)) as db:
+        letter = letters.get(db, dead_letter_id)
+    if letter is None:
+        raise click.UsageError(f"there is no dead letter {dead_letter_id}; `deadletters list` shows the numbers")
+    if raw:
+        click.get_binary_stream("stdout").write(letter.raw or b"")
+        return
+    fields = {**asdict(letter), "raw": None if letter.raw is None else letter.raw.decode("utf-8", "replace")}
+    if as_json:
+        print_object(fields)
+    else:
+        print_fields(fields)
+
+
+@deadletters.command(epilog=example("deadletters replay", "deadletters replay --source inbox --reason bad_created_at"))
+@config_option
+@click.option("--source", help="Only those of this source.")
+@click.option("--reason", help="Only those with this reason.")
+@click.option("--id", "ids", type=int, multiple=True, help="Only this one; may be given several times.")
+def replay(config_path: Path, source: str | None, reason: str | None, ids: tuple[int, ...]) -> None:
+    """Put refused records through again, as the configuration reads them now.
+
+    They keep their original identity: what was counted meanwhile is not counted twice. Letters cut at 64 KiB, whole
+    files and those whose content retention has blanked stay as they are.
+    """
+    from monitor import replay as replaying
+
+    config = load_config(config_path)
+    with open_store(config) as db:
+        outcome = replaying.replay(config, db, source=source, reason=reason, ids=ids or None)
+    click.echo(
+        f"{outcome.n_replayed} replayed: {outcome.n_inserted} counted, {outcome.n_seen_before} seen before, "
+        f"{outcome.n_refused} refused again; {outcome.n_skipped} cannot be replayed"
+    )
+
+
+@deadletters.command(epilog=example("deadletters purge --replayed", "deadletters purge --before 2026-10-01 --yes"))
+@config_option
+@click.option("--before", type=Day(), help="Those received before this day (UTC).")
+@click.option("--source", help="Those of this source.")
+@click.option("--replayed", is_flag=True, help="Those that were replayed.")
+@click.option("--id", "ids", type=int, multiple=True, help="This one; may be given several times.")
+@click.option("--all", "all_", is_flag=True, help="All of them.")
+@yes_option
+def purge(
+    config_path: Path,
+    before: date | None,
+    source: str | None,
+    ids: tuple[int, ...],
+    *,
+    replayed: bool,
+    all_: bool,
+    yes: bool,
+) -> None:
+    """Delete refused records for good; several conditions must all hold."""
+    if not (before or source or ids or replayed or all_):
+        raise click.UsageError("say which: --before, --source, --replayed, --id or --all")
+    from monitor.store import deadletters as letters
+
+    since = datetime.combine(before, time(), UTC) if before else None
+    with open_store(load_config(config_path)) as db:
+        if not yes:
+            click.confirm("Delete these dead letters for good?", abort=True, err=True)
+        n = letters.purge(db, ids=ids or None, before=since, source=source, replayed=replayed)
+    click.echo(f"{n} dead letters deleted")
