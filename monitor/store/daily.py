@@ -1,35 +1,23 @@
-"""The daily rows: refreshed from the totals (never from posts), read by reports and alerts."""
+"""The daily rows and the totals below them: refresh, read, compare with the posts, count again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from monitor.store.database import Database, insert_into
-from monitor.store.schema import brands, daily_sentiment, daily_totals
+from monitor.store.database import Database, lift_time_limit, stop_writers
+from monitor.store.refreshing import refresh_in
+from monitor.store.schema import brands, daily_sentiment, daily_totals, posts
+from monitor.store.settings import set_time_zone
+from monitor.store.totals import Totals, TotalsKey, by_key, counted_from_posts
 
 BRANDS_AT_ONCE = 100  #: brands per transaction of a refresh: their savers wait for it
-
-#: what a refresh computes; the corrected columns are written elsewhere
-COMPUTED = (
-    "total", "positives", "n_negative", "n_neutral", "n_positive",
-    "mean_pos", "mean_pos_low", "mean_pos_high", "ma3", "ma3_span_days", "model",
-)  # fmt: skip
-
-#: the totals from which the days since `dirty_from` follow: those days, and the two days with posts before them
-_NEEDED_TOTALS = (
-    text(
-        f"SELECT {', '.join(f't.{name}' for name in daily_totals.c.keys())} "  # noqa: S608  column names, no values
-        "FROM daily_totals AS t JOIN brands AS b ON b.brand = t.brand WHERE b.brand IN :brands AND t.day >= coalesce("
-        "(SELECT min(two.day) FROM (SELECT DISTINCT d.day FROM daily_totals AS d"
-        " WHERE d.brand = b.brand AND d.day < b.dirty_from ORDER BY d.day DESC LIMIT 2) AS two), b.dirty_from)"
-    )
-    .bindparams(bindparam("brands", expanding=True))
-    .columns(*daily_totals.c)
-)
+DAYS_AT_ONCE = 31  #: days that a recount holds in memory
+POSTS_AT_ONCE = 20_000  #: posts whose day is computed again at a time
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,18 @@ class DailyRow:
     updated_at: datetime
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Totals that are not what their posts amount to; None where one side has no row."""
+
+    brand: str
+    day: date
+    source: str
+    model: str
+    stored: Totals | None
+    counted: Totals | None
+
+
 def refresh(db: Database, now: datetime) -> list[str]:
     """Compute the daily rows of every brand whose totals changed, from the earliest changed day on; returns those brands.
 
@@ -68,25 +68,6 @@ def refresh(db: Database, now: datetime) -> list[str]:
         group = waiting[start : start + BRANDS_AT_ONCE]
         refreshed += db.run(partial(refresh_in, group=group, now=now))
     return refreshed
-
-
-def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> list[str]:
-    """`refresh` of those brands of `group` that are still dirty, inside a transaction of the caller.
-
-    Their rows in `brands` are locked first: a save that adds totals meanwhile waits with its note, and so marks the brand again.
-    """
-    dirty = select(brands.c.brand, brands.c.dirty_from).where(
-        brands.c.brand.in_(group), brands.c.dirty_from.is_not(None)
-    )
-    locked = connection.execute(dirty.order_by(brands.c.brand).with_for_update()).all()
-    since: dict[str, date] = {row.brand: row.dirty_from for row in locked}
-    if not since:
-        return []
-    rows = [row for row in _computed_in(connection, list(since)) if row["day"] >= since[row["brand"]]]
-    _write_in(connection, rows, now)
-    _delete_days_without_posts_in(connection, list(since))
-    connection.execute(update(brands).where(brands.c.brand.in_(list(since))).values(dirty_from=None, refreshed_at=now))
-    return list(since)
 
 
 def daily_rows(
@@ -103,39 +84,87 @@ def daily_rows(
     return [DailyRow(**row._asdict()) for row in db.read(lambda connection: connection.execute(statement).all())]
 
 
-def _computed_in(connection: Connection, group: list[str]) -> list[dict[str, Any]]:
-    import pandas as pd
-
-    from monitor.aggregates import daily_frame
-
-    totals = connection.execute(_NEEDED_TOTALS, {"brands": group}).all()
-    if not totals:
-        return []
-    records = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.c.keys()))).to_dict("records")
-    return [{str(name): None if pd.isna(value) else value for name, value in record.items()} for record in records]
+def recount(db: Database) -> list[Difference]:
+    """Compare daily_totals with a recount of every post, a month at a time, each month seen at one moment; changes nothing."""
+    return [
+        difference
+        for since, until in _months(db)
+        for difference in db.read(partial(_differences_in, since=since, until=until))
+    ]
 
 
-def _write_in(connection: Connection, rows: list[dict[str, Any]], now: datetime) -> None:
-    if not rows:
+def rebuild(db: Database, zone: str, now: datetime | None = None) -> int:
+    """Count every day again in `zone`: the day of each post from its created_at, totals from posts, daily rows from totals, and the zone.
+
+    One transaction: it happens whole or not at all, and other writers wait (a daemon that counts in another zone must not run).
+    Memory is bounded. Returns how many posts changed their day.
+    """
+    return db.run(lambda connection: _rebuild_in(connection, zone, now or datetime.now(UTC)))
+
+
+def _months(db: Database) -> Iterator[tuple[date, date]]:
+    found = db.read(_ends_in)
+    if not found:
         return
-    statement = insert_into(connection, daily_sentiment)
-    new = {name: statement.excluded[name] for name in COMPUTED}
-    changed = or_(*(daily_sentiment.c[name].is_distinct_from(value) for name, value in new.items()))
-    statement = statement.on_conflict_do_update(
-        index_elements=["brand", "day"], set_=new | {"updated_at": statement.excluded.updated_at}, where=changed
-    )
-    connection.execute(statement, [row | {"updated_at": now} for row in rows])
+    since, last = min(found), max(found)
+    while since <= last:
+        until = min(last, since + timedelta(days=DAYS_AT_ONCE - 1))
+        yield since, until
+        since = until + timedelta(days=1)
 
 
-def _delete_days_without_posts_in(connection: Connection, group: list[str]) -> None:
-    same_day = and_(
-        daily_totals.c.brand == daily_sentiment.c.brand,
-        daily_totals.c.day == daily_sentiment.c.day,
-        daily_totals.c.n > 0,
-    )
-    dirty_from = select(brands.c.dirty_from).where(brands.c.brand == daily_sentiment.c.brand).scalar_subquery()
-    connection.execute(
-        delete(daily_sentiment).where(
-            daily_sentiment.c.brand.in_(group), daily_sentiment.c.day >= dirty_from, ~select(1).where(same_day).exists()
+def _ends_in(connection: Connection) -> list[date]:
+    """First and last day of posts and of totals, those that there are."""
+    columns = [end(table.c.day) for table in (posts, daily_totals) for end in (func.min, func.max)]
+    ends = [connection.execute(select(column)).scalar() for column in columns]
+    return [day for day in ends if day is not None]
+
+
+def _differences_in(connection: Connection, since: date, until: date) -> list[Difference]:
+    lift_time_limit(connection)
+    within = posts.c.day.between(since, until)
+    counted = by_key(connection.execute(counted_from_posts().where(within)))
+    columns = [daily_totals.c[name] for name in (*TotalsKey._fields, *Totals._fields)]
+    stored = by_key(connection.execute(select(*columns).where(daily_totals.c.day.between(since, until))))
+    keys = sorted(key for key in counted.keys() | stored.keys() if counted.get(key) != stored.get(key))
+    return [Difference(*key, stored.get(key), counted.get(key)) for key in keys]
+
+
+def _rebuild_in(connection: Connection, zone: str, now: datetime) -> int:
+    lift_time_limit(connection)
+    stop_writers(connection)
+    n_moved = sum(_correct_days_in(connection, chunk, ZoneInfo(zone)) for chunk in _chunks_in(connection))
+    connection.execute(delete(daily_totals))
+    columns = [*TotalsKey._fields, *Totals._fields]
+    connection.execute(insert(daily_totals).from_select(columns, counted_from_posts()))
+    earliest = [func.min(daily_totals.c.day), func.min(daily_sentiment.c.day)]
+    days = [day for column in earliest if (day := connection.execute(select(column)).scalar()) is not None]
+    if days:
+        connection.execute(update(brands).values(dirty_from=min(days)))
+        names = list(connection.execute(select(brands.c.brand).order_by(brands.c.brand)).scalars())
+        for start in range(0, len(names), BRANDS_AT_ONCE):
+            refresh_in(connection, names[start : start + BRANDS_AT_ONCE], now)
+    set_time_zone(connection, zone)
+    return n_moved
+
+
+def _chunks_in(connection: Connection) -> Iterator[list[Any]]:
+    """(post_key, created_at, day) of every post, in the order of keys."""
+    last = ""
+    while True:
+        query = select(posts.c.post_key, posts.c.created_at, posts.c.day).where(posts.c.post_key > last)
+        chunk = list(connection.execute(query.order_by(posts.c.post_key).limit(POSTS_AT_ONCE)).all())
+        if not chunk:
+            return
+        last = chunk[-1].post_key
+        yield chunk
+
+
+def _correct_days_in(connection: Connection, chunk: list[Any], zone: ZoneInfo) -> int:
+    days = [(row.post_key, row.created_at.astimezone(zone).date()) for row in chunk]
+    moved = [{"of_key": key, "new_day": day} for (key, day), row in zip(days, chunk, strict=True) if day != row.day]
+    if moved:
+        connection.execute(
+            update(posts).where(posts.c.post_key == bindparam("of_key")).values(day=bindparam("new_day")), moved
         )
-    )
+    return len(moved)

@@ -37,8 +37,7 @@ def totals_of(pos_prob: float, pred: int, label: str) -> Totals:
     """What one scored post adds. `pos_prob` has 6 decimals, so its millionths are exact; its square is rounded to millionths."""
     micro = round(pos_prob * MILLION)
     squared = (micro * micro + MILLION // 2) // MILLION
-    labels = (int(label == name) for name in ("negative", "neutral", "positive"))
-    return Totals(1, pred, *labels, micro, squared)
+    return Totals(1, pred, int(label == "negative"), int(label == "neutral"), int(label == "positive"), micro, squared)
 
 
 def add(sums: dict[TotalsKey, Totals], key: TotalsKey, one: Totals) -> None:

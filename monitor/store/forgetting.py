@@ -1,0 +1,138 @@
+"""Forgetting: posts go out, with what they counted, their keys, and their words in dead letters and alerts."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, delete, false, or_, select
+
+from monitor.posts import StreamPartition
+from monitor.store import files
+from monitor.store.blanking import blank_dead_letters_in, of_brand_days, take_quotes_out_in
+from monitor.store.brands import earliest_days, mark_dirty_in
+from monitor.store.database import Database, lift_time_limit, stop_writers
+from monitor.store.positions import reset_in
+from monitor.store.schema import dead_letters, posts
+from monitor.store.texts import hashed_user, storable
+from monitor.store.totals import by_key, counted_from_posts, subtract_in
+
+LETTERS_AT_ONCE = 200  #: dead letters read at a time while looking for a user: at most 64 KiB each
+_SHA_DIGITS = 12  #: of a file's SHA-256, with which the `position` of its posts begins
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What went: posts, the (brand, day) pairs whose totals changed, and dead letters whose bytes were blanked."""
+
+    n_posts: int
+    days: tuple[tuple[str, date], ...]
+    n_dead_letters: int = 0
+
+
+def forget(
+    db: Database,
+    *,
+    file: str | None = None,
+    id: str | None = None,  # noqa: A002  the column's name
+    user: str | None = None,
+    hash_key: bytes,
+) -> Forgotten:
+    """Delete the posts of a file (as dropped, or its name in done/), with an id, or of a user, and what they counted; give exactly one.
+
+    In one transaction: totals are corrected, daily rows follow at the next refresh, keys are free again (a row that is dropped again
+    counts again), a file's position starts at row 0. Posts whose user retention has blanked cannot be found by user. Dead letters keep
+    place and reason, but lose their bytes where they are of the file, or hold the id or user as a field; alerts of those days lose quotes.
+    """
+    shas = files.shas_of(db, file) if file is not None else []
+    value = id if id is not None else user
+    return db.run(lambda connection: _forget_in(connection, _which(shas, id, user, hash_key), shas, value))
+
+
+def _which(shas: Sequence[tuple[str, str]], id_: str | None, user: str | None, hash_key: bytes) -> ColumnElement[bool]:
+    if id_ is not None:
+        return posts.c.id == storable(id_)
+    if user is not None:
+        return posts.c.user_id.in_([storable(user), hashed_user(user, hash_key)])
+    of_file = [
+        and_(posts.c.source == source, posts.c.position.startswith(f"{sha[:_SHA_DIGITS]}:")) for source, sha in shas
+    ]
+    return or_(false(), *of_file)
+
+
+def _forget_in(
+    connection: Connection, which: ColumnElement[bool], shas: Sequence[tuple[str, str]], value: str | None
+) -> Forgotten:
+    lift_time_limit(connection)
+    stop_writers(connection)  # else a post could come in between the counting and the deleting
+    sums = by_key(connection.execute(counted_from_posts().where(which)))
+    n_posts = connection.execute(delete(posts).where(which)).rowcount
+    subtract_in(connection, sums)
+    pairs = sorted({(key.brand, key.day) for key in sums})
+    mark_dirty_in(connection, earliest_days(pairs))
+    n_dead_letters = (
+        _blank_letters_of_files_in(connection, shas) if value is None else _blank_letters_with_in(connection, value)
+    )
+    for start in range(0, len(pairs), 200):
+        take_quotes_out_in(connection, of_brand_days(pairs[start : start + 200]))
+    return Forgotten(n_posts, tuple(pairs), n_dead_letters)
+
+
+def _blank_letters_of_files_in(connection: Connection, shas: Sequence[tuple[str, str]]) -> int:
+    n = 0
+    for source, sha in shas:
+        n += blank_dead_letters_in(connection, and_(dead_letters.c.source == source, dead_letters.c.stream == sha))
+        reset_in(connection, source, StreamPartition(sha, 0), 0)
+    return n
+
+
+def _blank_letters_with_in(connection: Connection, value: str) -> int:
+    """Dead letters have no columns for id and user: their bytes are read."""
+    n = 0
+    for chunk in _letters_in(connection):
+        ids = [dead_letter_id for dead_letter_id, raw in chunk if holds_field(raw, value)]
+        n += blank_dead_letters_in(connection, dead_letters.c.dead_letter_id.in_(ids)) if ids else 0
+    return n
+
+
+def _letters_in(connection: Connection) -> Iterator[list[tuple[int, bytes]]]:
+    last = 0
+    while True:
+        query = select(dead_letters.c.dead_letter_id, dead_letters.c.raw).where(dead_letters.c.dead_letter_id > last)
+        rows = connection.execute(
+            query.where(dead_letters.c.raw.is_not(None)).order_by(dead_letters.c.dead_letter_id).limit(LETTERS_AT_ONCE)
+        ).all()
+        if not rows:
+            return
+        last = rows[-1].dead_letter_id
+        yield [(row.dead_letter_id, row.raw) for row in rows]
+
+
+def holds_field(raw: bytes, value: str) -> bool:
+    """Whether a refused record holds `value` as one of its fields; in a broken one as a word anywhere."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        record = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        fields = None if _looks_broken(text) else _csv_fields(text)
+        return _holds_word(text, value) if fields is None else value in fields
+    return value in {str(each).strip() for each in (record.values() if isinstance(record, dict) else [record])}
+
+
+def _looks_broken(text: str) -> bool:
+    """Cut or invalid JSON, or CSV with a quote that is never closed."""
+    return text.lstrip().startswith(("{", "[")) or text.count('"') % 2 == 1
+
+
+def _holds_word(text: str, value: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def _csv_fields(text: str) -> set[str] | None:
+    try:
+        return {field.strip() for row in csv.reader(io.StringIO(text, newline="")) for field in row}
+    except csv.Error:
+        return None

@@ -1,0 +1,85 @@
+"""One refresh of a few brands inside a transaction: totals in, daily rows out, computed by aggregates.py."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
+
+from monitor.store.database import insert_into
+from monitor.store.schema import brands, daily_sentiment, daily_totals
+
+#: what a refresh computes; the corrected columns are written elsewhere
+COMPUTED = (
+    "total", "positives", "n_negative", "n_neutral", "n_positive",
+    "mean_pos", "mean_pos_low", "mean_pos_high", "ma3", "ma3_span_days", "model",
+)  # fmt: skip
+
+#: the totals from which the days since `dirty_from` follow: those days, and the two days with posts before them
+_NEEDED_TOTALS = (
+    text(
+        f"SELECT {', '.join(f't.{name}' for name in daily_totals.columns.keys())} "  # noqa: S608, SIM118  column names, no values
+        "FROM daily_totals AS t JOIN brands AS b ON b.brand = t.brand WHERE b.brand IN :brands AND t.day >= coalesce("
+        "(SELECT min(two.day) FROM (SELECT DISTINCT d.day FROM daily_totals AS d"
+        " WHERE d.brand = b.brand AND d.day < b.dirty_from ORDER BY d.day DESC LIMIT 2) AS two), b.dirty_from)"
+    )
+    .bindparams(bindparam("brands", expanding=True))
+    .columns(*daily_totals.c)
+)
+
+
+def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> list[str]:
+    """`refresh` of those brands of `group` that are still dirty, inside a transaction of the caller.
+
+    Their rows in `brands` are locked first: a save that adds totals meanwhile waits with its note, and so marks the brand again.
+    """
+    dirty = select(brands.c.brand, brands.c.dirty_from).where(
+        brands.c.brand.in_(group), brands.c.dirty_from.is_not(None)
+    )
+    locked = connection.execute(dirty.order_by(brands.c.brand).with_for_update()).all()
+    since: dict[str, date] = {row.brand: row.dirty_from for row in locked}
+    if not since:
+        return []
+    rows = [row for row in _computed_in(connection, list(since)) if row["day"] >= since[row["brand"]]]
+    _write_in(connection, rows, now)
+    _delete_days_without_posts_in(connection, list(since))
+    connection.execute(update(brands).where(brands.c.brand.in_(list(since))).values(dirty_from=None, refreshed_at=now))
+    return list(since)
+
+
+def _computed_in(connection: Connection, group: list[str]) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    from monitor.aggregates import daily_frame
+
+    totals = connection.execute(_NEEDED_TOTALS, {"brands": group}).all()
+    if not totals:
+        return []
+    records = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.columns.keys()))).to_dict("records")
+    return [{str(name): None if pd.isna(value) else value for name, value in record.items()} for record in records]
+
+
+def _write_in(connection: Connection, rows: list[dict[str, Any]], now: datetime) -> None:
+    if not rows:
+        return
+    statement = insert_into(connection, daily_sentiment)
+    new = {name: statement.excluded[name] for name in COMPUTED}
+    changed = or_(*(daily_sentiment.c[name].is_distinct_from(value) for name, value in new.items()))
+    statement = statement.on_conflict_do_update(
+        index_elements=["brand", "day"], set_=new | {"updated_at": statement.excluded.updated_at}, where=changed
+    )
+    connection.execute(statement, [row | {"updated_at": now} for row in rows])
+
+
+def _delete_days_without_posts_in(connection: Connection, group: list[str]) -> None:
+    same_day = and_(
+        daily_totals.c.brand == daily_sentiment.c.brand,
+        daily_totals.c.day == daily_sentiment.c.day,
+        daily_totals.c.n > 0,
+    )
+    dirty_from = select(brands.c.dirty_from).where(brands.c.brand == daily_sentiment.c.brand).scalar_subquery()
+    connection.execute(
+        delete(daily_sentiment).where(
+            daily_sentiment.c.brand.in_(group), daily_sentiment.c.day >= dirty_from, ~select(1).where(same_day).exists()
+        )
+    )
