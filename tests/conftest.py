@@ -2,4 +2,5 @@
 
 pytest_plugins = [
     "fixtures_postgres",
+    "fixtures_slack",
 ]
