@@ -64,15 +64,31 @@ def show(config_path: Path, key: str) -> None:
 @alerts.command(epilog=example("alerts simulate --since 2026-10-01"))
 @config_option
 @click.option("--since", type=Day(), required=True, help="First day.")
+@click.option("--brand", help="One brand only.")
 @json_option
-def simulate(config_path: Path, since: date, *, as_json: bool) -> None:
-    """Say what the configured rules would have sent over stored history, day by day; writes and sends nothing."""
+def simulate(config_path: Path, since: date, brand: str | None, *, as_json: bool) -> None:
+    """Say what the configured rules would have sent over stored history, each day decided at its end.
+
+    Writes and sends nothing; edit the thresholds in the configuration and try again.
+    """
+    from monitor.alerts import rule_for
     from monitor.store import evaluation
 
     config = load_config(config_path)
     with open_store(config) as db:
-        rows = [_columns_of(alert) for alert in evaluation.simulate(db, config, since, datetime.now(UTC))]
-    print_rows(_SIMULATED, rows, as_json=as_json, empty="nothing would have been sent")
+        planned = evaluation.simulate(db, config, since, datetime.now(UTC), brand)
+    rows = [
+        {
+            "brand": alert.brand,
+            "day": alert.day,
+            "kind": str(alert.kind),
+            "rule_ma3": alert.window.rule_ma3 if alert.window else None,
+            "threshold": rule_for(config.alerts, alert.brand).threshold,
+            "total": alert.window.days[-1].total if alert.window else 0,
+        }
+        for alert in sorted(planned, key=lambda alert: (alert.day, alert.brand))
+    ]
+    print_rows(("day", "brand", "kind", "rule_ma3", "threshold", "total"), rows, as_json=as_json, empty=_NOTHING)
 
 
 @alerts.command(epilog=example("alerts test"))
@@ -80,19 +96,22 @@ def simulate(config_path: Path, since: date, *, as_json: bool) -> None:
 def test(config_path: Path) -> None:
     """Send a test message to the configured channel; exit 69 when Slack does not take it."""
     from monitor.errors import Unavailable
-    from monitor.messages import test_message
+    from monitor.messages import as_text, test_message
     from monitor.settings import Secrets
     from monitor.slack import notifier_for
 
     config = load_config(config_path)
     channel = config.alerts.slack.channel
     notifier, dry_run = notifier_for(config, Secrets())
-    result = notifier.send(test_message(channel), channel, f"test/{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
-    if result.outcome not in {"sent", "dry_run"}:
+    message = test_message(channel)
+    if dry_run:
+        click.echo(as_text(message))
+        click.echo("not sent: neither SLACK_BOT_TOKEN nor SLACK_WEBHOOK_URL is set", err=True)
+        return
+    result = notifier.send(message, channel, f"test/{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
+    if result.outcome != "sent":
         raise Unavailable(f"Slack did not take the test message: {result.error or result.outcome}")
-    click.echo(
-        "dry run: neither SLACK_BOT_TOKEN nor SLACK_WEBHOOK_URL is set" if dry_run else f"sent to {channel}", err=True
-    )
+    click.echo("sent to the webhook's channel" if result.channel is None else f"sent to {channel}", err=True)
 
 
 @alerts.command(epilog=example("alerts drop acme/2026-11-20/dip"))

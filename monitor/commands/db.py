@@ -2,11 +2,15 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from monitor.commands.options import config_option, database_of, example, load_config, open_store, yes_option
 from monitor.commands.tables import print_rows
+
+if TYPE_CHECKING:
+    from monitor.store.daily import Difference
 
 
 @click.group(short_help="Migrate the database, recount it", epilog=example("db upgrade", "db check"))
@@ -43,18 +47,28 @@ def current(config_path: Path) -> None:
 @click.pass_context
 def check(ctx: click.Context, config_path: Path) -> None:
     """Recount every post and compare with the totals; prints the differences, exit 1 when there are any."""
-    from dataclasses import asdict
-
     from monitor.store import daily
 
     with open_store(load_config(config_path)) as store:
-        differences = [asdict(difference) for difference in daily.recount(store)]
+        differences = daily.recount(store)
     if not differences:
         click.echo("totals and posts agree")
         return
-    print_rows(list(differences[0]), differences)
+    print_rows(("brand", "day", "source", "model", "what"), [_as_row(difference) for difference in differences])
     click.echo(f"{len(differences)} totals differ from their posts; `db rebuild-days` counts them again", err=True)
     ctx.exit(1)
+
+
+def _as_row(difference: "Difference") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    row = asdict(difference)
+    stored, counted = row.pop("stored") or {}, row.pop("counted") or {}
+    figures = [name for name in stored or counted if stored.get(name, 0) != counted.get(name, 0)]
+    return {
+        **row,
+        "what": ", ".join(f"{name} {stored.get(name, 0)}, should be {counted.get(name, 0)}" for name in figures),
+    }
 
 
 @db.command("rebuild-days", epilog=example("db rebuild-days --yes"))
@@ -70,5 +84,5 @@ def rebuild_days(config_path: Path, *, yes: bool) -> None:
             raise click.UsageError("a daemon runs on this database; stop it first")
         if not yes:
             click.confirm(f"Count every day of {store.describe()} again in {config.time_zone}?", abort=True, err=True)
-        daily.rebuild(store, config.time_zone)
-    click.echo(f"days are counted in {config.time_zone}")
+        n_moved = daily.rebuild(store, config.time_zone)
+    click.echo(f"days are counted in {config.time_zone}; {n_moved} posts moved to another day")

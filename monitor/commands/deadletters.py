@@ -7,6 +7,7 @@ import click
 
 from monitor.commands.options import Day, config_option, example, json_option, load_config, open_store, yes_option
 from monitor.commands.tables import print_fields, print_object, print_rows
+from monitor.printable import printable
 
 _COLUMNS = ("dead_letter_id", "source", "partition", "position", "received_at", "reason", "detail", "replayed_at")
 _ALL_COLUMNS = (*_COLUMNS, "stream", "raw_truncated")
@@ -60,11 +61,16 @@ def show(config_path: Path, dead_letter_id: int, *, raw: bool, as_json: bool) ->
     if raw:
         click.get_binary_stream("stdout").write(letter.raw or b"")
         return
-    fields = {**asdict(letter), "raw": None if letter.raw is None else letter.raw.decode("utf-8", "replace")}
+    content = None if letter.raw is None else letter.raw.decode("utf-8", "replace")
+    fields = {**asdict(letter), "raw": content}
     if as_json:
         print_object(fields)
-    else:
-        print_fields(fields)
+        return
+    del fields["raw"]
+    print_fields(fields)
+    click.echo(
+        "\n(its content was not kept)" if content is None else "\n" + "\n".join(map(printable, content.splitlines()))
+    )
 
 
 @deadletters.command(epilog=example("deadletters replay", "deadletters replay --source inbox --reason bad_created_at"))

@@ -1,5 +1,6 @@
 """`posts forget`: take posts out again."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
     """Delete posts, correct the days they counted in, and free their keys, so that they may be counted again."""
     if sum(value is not None for value in (file_, id_, user)) != 1:
         raise click.UsageError("give exactly one of --file, --id and --user")
-    from monitor.store import forgetting
+    from monitor.store import daily, forgetting
     from monitor.store import settings as store_settings
 
     with open_store(load_config(config_path)) as db:
@@ -34,6 +35,6 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
             click.confirm("Delete these posts for good?", abort=True, err=True)
         hash_key = store_settings.hash_key(db)
         forgotten = forgetting.forget(db, file=file_, id=id_, user=user, hash_key=hash_key)
-    click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected")
-    if forgotten.n_posts:
-        click.echo("daily_sentiment follows at the daemon's next refresh", err=True)
+        daily.refresh(db, datetime.now(UTC))
+    letters = f", {forgotten.n_dead_letters} dead letters blanked" if forgotten.n_dead_letters else ""
+    click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected{letters}")
