@@ -139,10 +139,12 @@ class Daemon:
 
     def build(self) -> None:
         """Sources, pipeline, jobs; the store must be open."""
-        from monitor.slack import notifier_for
+        from monitor.slack import DryRunNotifier, notifier_for
 
         notifier: Notifier
         notifier, dry_run = notifier_for(self.config, self._secrets)
+        if dry_run and self._announce is not None:
+            notifier = DryRunNotifier(self._announce)
         if self.scorer is not None:
             limits = self._limits()
             self.lanes = [Lane(self._source(section), limits) for section in self.config.sources]
