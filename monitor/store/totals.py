@@ -74,7 +74,7 @@ def subtract_in(connection: Connection, sums: Mapping[TotalsKey, Totals]) -> Non
 def counted_from_posts() -> Select[Any]:
     """SELECT the totals that the rows of `posts` amount to, grouped by key: what daily_totals must be equal to."""
     micro = cast(func.round(posts.c.pos_prob * MILLION), BigInteger)
-    squared = (micro * micro + MILLION // 2).op("/")(MILLION)  # whole numbers on both databases: the division cuts off
+    squared = (micro * micro + MILLION // 2) // MILLION
 
     def n_where(condition: Any) -> Any:
         return cast(func.sum(case((condition, 1), else_=0)), BigInteger)
