@@ -11,7 +11,7 @@ from monitor.commands.options import Day, config_option, example, json_option, l
 from monitor.commands.tables import print_rows
 
 _COLUMNS = ("alert_key", "state", "rule_ma3", "threshold", "total", "attempts", "sent_at", "last_error")
-_SIMULATED = ("brand", "day", "kind", "rule_ma3", "threshold", "total")
+_SIMULATED = ("day", "brand", "kind", "rule_ma3", "threshold", "total")
 
 
 @click.group(
@@ -71,24 +71,15 @@ def simulate(config_path: Path, since: date, brand: str | None, *, as_json: bool
 
     Writes and sends nothing; edit the thresholds in the configuration and try again.
     """
-    from monitor.alerts import rule_for
+    from dataclasses import asdict
+
     from monitor.store import evaluation
 
     config = load_config(config_path)
     with open_store(config) as db:
         planned = evaluation.simulate(db, config, since, datetime.now(UTC), brand)
-    rows = [
-        {
-            "brand": alert.brand,
-            "day": alert.day,
-            "kind": str(alert.kind),
-            "rule_ma3": alert.window.rule_ma3 if alert.window else None,
-            "threshold": rule_for(config.alerts, alert.brand).threshold,
-            "total": alert.window.days[-1].total if alert.window else 0,
-        }
-        for alert in sorted(planned, key=lambda alert: (alert.day, alert.brand))
-    ]
-    print_rows(("day", "brand", "kind", "rule_ma3", "threshold", "total"), rows, as_json=as_json, empty=_NOTHING)
+    rows = [asdict(alert) for alert in sorted(planned, key=lambda alert: (alert.day, alert.brand))]
+    print_rows(_SIMULATED, rows, as_json=as_json, empty="nothing would have been sent")
 
 
 @alerts.command(epilog=example("alerts test"))

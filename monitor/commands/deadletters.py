@@ -1,5 +1,6 @@
 """`deadletters`: look at refused records, put them through again, throw them away."""
 
+import sys
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def show(config_path: Path, dead_letter_id: int, *, raw: bool, as_json: bool) ->
     if letter is None:
         raise click.UsageError(f"there is no dead letter {dead_letter_id}; `deadletters list` shows the numbers")
     if raw:
-        click.get_binary_stream("stdout").write(letter.raw or b"")
+        sys.stdout.buffer.write(letter.raw or b"")
         return
     content = None if letter.raw is None else letter.raw.decode("utf-8", "replace")
     fields = {**asdict(letter), "raw": content}
