@@ -17,6 +17,9 @@ class Positions(Protocol):
     def load(self) -> Mapping[StreamPartition, Position]:
         """Every stored position."""
 
+    def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
+        """Set a position, backwards too."""
+
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         """Note that a file was taken and start its content at row 0; a second call for a known `taken_name` changes nothing."""
 
@@ -43,6 +46,9 @@ class StoredPositions:
 
     def load(self) -> Mapping[StreamPartition, Position]:
         return positions.load(self._db, self._source)
+
+    def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
+        positions.reset(self._db, self._source, stream_partition, next_offset)
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         files.take(self._db, self._source, taken_name, name, sha256, now)

@@ -28,6 +28,9 @@ class MemoryPositions:
     def load(self) -> Mapping[StreamPartition, Position]:
         return {partition: Position(offset, self.paused_reason) for partition, offset in self.offsets.items()}
 
+    def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
+        self.offsets[stream_partition] = next_offset
+
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         if taken_name not in self.files:
             self.files[taken_name] = TakenFile(taken_name, name, sha256, now)

