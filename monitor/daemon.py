@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
 from types import FrameType
 from typing import Any, TextIO, TypeVar
 
@@ -85,7 +86,9 @@ class Daemon:
         self._signals = signals
         self._announce = announce
         self.metrics = metrics.Metrics()
+        self.metrics.build.labels(version("sentiment-monitor")).set(1)
         self.health = Health(self.metrics)
+        self.manager = ServiceManager()
         self.lanes: list[Lane] = []
         self.http: HttpServer | None = None
         self.scorer: Scorer | None = None
@@ -228,7 +231,7 @@ class Daemon:
         """Call until it works; Unavailable is told once and retried (for at most `wait_s`). None when a signal came first."""
         began, n_failed = time.monotonic(), 0
         while not self._signals.stop:
-            self.health.turn("main")
+            self._turn()
             try:
                 return action()
             except AlreadyRunning:
@@ -241,19 +244,15 @@ class Daemon:
             n_failed += 1
         return None
 
-    def run_until_stopped(self, manager: ServiceManager, reload: Callable[[], Config] | None) -> int:
+    def run_until_stopped(self, reload: Callable[[], Config] | None) -> int:
         """The main thread's turns: signals, watchdog, reload. 1 when the pipeline failed."""
-        fed_at = 0.0
         while not self._signals.stop:
-            self.health.turn("main")
+            self._turn()
             if self.pipeline is not None and self.pipeline.failure is not None:
                 return 1
             if self._signals.reload:
                 self._signals.reload = False
                 self._reload(reload)
-            if manager.watchdog_s and time.monotonic() - fed_at > manager.watchdog_s / 3 and not self.health.stuck():
-                fed_at = time.monotonic()
-                manager.alive()
             time.sleep(TURN_S)
         return 0
 
@@ -270,7 +269,14 @@ class Daemon:
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._signals.stop and time.monotonic() < until:
+            self._turn()
             time.sleep(min(TURN_S, seconds))
+
+    def _turn(self) -> None:
+        """The main thread goes on, working or waiting; the watchdog is fed unless a loop is stuck."""
+        self.health.turn("main")
+        if not self.health.stuck():
+            self.manager.alive()
 
 
 def run(
@@ -304,7 +310,7 @@ def run(
 
 
 def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
-    manager = ServiceManager()
+    manager = daemon.manager
     code = 0
     try:
         daemon.open_http()
@@ -315,7 +321,7 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         ready = daemon.wait_for("store", lambda: daemon.open_store() or True) and daemon.wait_for("store", lambda: daemon.build() or True)
         if ready:
             daemon.start()
-            code = daemon.run_until_stopped(manager, reload)
+            code = daemon.run_until_stopped(reload)
     finally:
         manager.stopping()
         daemon.stop()

@@ -32,13 +32,16 @@ class Health:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._parts: dict[str, Part] = {}
+        self._details: dict[str, str] = {}
         self._turns: dict[str, float] = {}
 
-    def up(self, name: str, detail: str = "ok", *, needed: bool = True) -> None:
-        """`name` works; logged when it did not before."""
+    def up(self, name: str, detail: str | None = None, *, needed: bool = True) -> None:
+        """`name` works; logged when it did not before. Without `detail` the last one told of a working part stays."""
         with self._lock:
             before = self._parts.get(name)
-            self._parts[name] = Part(name, ok=True, detail=detail, needed=needed)
+            if detail is not None:
+                self._details[name] = detail
+            self._parts[name] = Part(name, ok=True, detail=self._details.get(name, "ok"), needed=needed)
         self._metrics.part_up.labels(name).set(1)
         if before is not None and not before.ok:
             log.info("%s works again", name)
