@@ -85,6 +85,8 @@ class Daemon:
         self._secrets = secrets
         self._signals = signals
         self._announce = announce
+        self.manager = ServiceManager()
+        self._fed_at = 0.0  # monotonic: when the watchdog was last told
         self.metrics = metrics.Metrics()
         self.metrics.build.labels(version("sentiment-monitor")).set(1)
         self.health = Health(self.metrics)
@@ -316,14 +318,14 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         daemon.open_http()
         assert daemon.http is not None
         daemon.load_bundle()
-        manager.ready(f"status page at {daemon.http.url}")
+        daemon.manager.ready(f"status page at {daemon.http.url}")
         log.info("started", extra={"role": daemon.role, "status_page": daemon.http.url})
         ready = daemon.wait_for("store", lambda: daemon.open_store() or True) and daemon.wait_for("store", lambda: daemon.build() or True)
         if ready:
             daemon.start()
             code = daemon.run_until_stopped(reload)
     finally:
-        manager.stopping()
+        daemon.manager.stopping()
         daemon.stop()
     log.info("stopped")
     return code
