@@ -85,8 +85,6 @@ class Daemon:
         self._secrets = secrets
         self._signals = signals
         self._announce = announce
-        self.manager = ServiceManager()
-        self._fed_at = 0.0  # monotonic: when the watchdog was last told
         self.metrics = metrics.Metrics()
         self.metrics.build.labels(version("sentiment-monitor")).set(1)
         self.health = Health(self.metrics)
@@ -312,7 +310,6 @@ def run(
 
 
 def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
-    manager = daemon.manager
     code = 0
     try:
         daemon.open_http()
@@ -320,8 +317,10 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         daemon.load_bundle()
         daemon.manager.ready(f"status page at {daemon.http.url}")
         log.info("started", extra={"role": daemon.role, "status_page": daemon.http.url})
-        ready = daemon.wait_for("store", lambda: daemon.open_store() or True) and daemon.wait_for("store", lambda: daemon.build() or True)
-        if ready:
+        daemon.wait_for("store", daemon.open_store)
+        if not daemon.is_stopping:
+            daemon.wait_for("store", daemon.build)
+        if not daemon.is_stopping:
             daemon.start()
             code = daemon.run_until_stopped(reload)
     finally:

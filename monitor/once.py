@@ -3,21 +3,26 @@
 import logging
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from monitor.daemon import Daemon
 from monitor.errors import TooManyRefused, Unavailable
 from monitor.pipeline import Lane
 from monitor.store import alerts as alert_store
 
+if TYPE_CHECKING:
+    from monitor.daemon import Daemon  # which imports this file to run it
+
 log = logging.getLogger(__name__)
 
 
-def run_once(daemon: Daemon, wait_s: float) -> int:
+def run_once(daemon: "Daemon", wait_s: float) -> int:
     """0 done (also with dead letters; counts are printed), 65 too much bad input, 69 a service away or alerts undelivered after `wait_s`."""
     try:
         daemon.load_bundle()
         daemon.wait_for("store", daemon.open_store, wait_s)
         daemon.wait_for("store", daemon.build, wait_s)
+        if daemon.jobs is None:
+            return 0  # a signal came while the store was awaited
         for lane in daemon.lanes:
             _read_all(daemon, lane, wait_s)
         delivered = _finish(daemon, wait_s)
@@ -32,7 +37,7 @@ def run_once(daemon: Daemon, wait_s: float) -> int:
     return 0 if delivered else Unavailable.exit_code
 
 
-def _read_all(daemon: Daemon, lane: Lane, wait_s: float) -> None:
+def _read_all(daemon: "Daemon", lane: Lane, wait_s: float) -> None:
     pipeline = daemon.pipeline
     assert pipeline is not None
     daemon.wait_for(lane.name, lambda: pipeline.open_lane(lane), wait_s)
@@ -46,7 +51,7 @@ def _read_all(daemon: Daemon, lane: Lane, wait_s: float) -> None:
         lane.source.close()
 
 
-def _finish(daemon: Daemon, wait_s: float) -> bool:
+def _finish(daemon: "Daemon", wait_s: float) -> bool:
     """Refresh, evaluate, and deliver until nothing waits; False when something still does after `wait_s`."""
     jobs = daemon.jobs
     assert jobs is not None
