@@ -29,7 +29,8 @@ from monitor.systemd import ServiceManager
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-STOP_S = 20.0  #: for the batches in hand; the whole stop stays under 25 s
+STOP_S = 18.0  #: for the batches and messages in hand
+LEAVE_S = 23.0  #: after which the process leaves whatever still hangs; the whole stop stays under 25 s
 TURN_S = 0.2  #: how soon the main thread sees a signal
 
 
@@ -95,6 +96,7 @@ class Daemon:
         self.pipeline: Pipeline | None = None
         self.jobs: Jobs | None = None
         self.db: Any = None
+        self.is_stuck = False  # after `stop`: a thread still waits for something that does not answer
         self._scheduler: Any = None
         self._cleanup = ExitStack()
 
@@ -164,17 +166,21 @@ class Daemon:
 
     def stop(self) -> None:
         """No new work, finish what is in hand, then take down in reverse order; never raises for what is away."""
+        deadline = time.monotonic() + STOP_S
         if self.jobs is not None:
             self.jobs.stopping.set()
         if self._scheduler is not None:
             self._scheduler.pause()
         if self.pipeline is not None and not self.pipeline.stop(STOP_S):
+            self.is_stuck = True
             log.warning("a batch in hand could not be finished in time; it will be read again")
         if self._scheduler is not None:
             ending = threading.Thread(target=self._scheduler.shutdown, daemon=True)
             ending.start()
-            ending.join(3)
-        self._say_goodbye()
+            ending.join(max(1.0, deadline - time.monotonic()))  # a message that is on its way to Slack gets its answer
+            self.is_stuck |= ending.is_alive()
+        if not self.is_stuck:
+            self._say_goodbye()
         self._cleanup.close()
 
     def _say_goodbye(self) -> None:
@@ -302,11 +308,26 @@ def run(
     signals = signals or Signals()
     signals.install()
     daemon = Daemon(config, role, secrets, signals, announce)
-    if once:
-        from monitor.once import run_once
+    ended = threading.Event()
+    threading.Thread(target=_leave_in_time, args=(signals, ended), name="stop deadline", daemon=True).start()
+    try:
+        if once:
+            from monitor.once import run_once
 
-        return run_once(daemon, wait_s)
-    return _run_forever(daemon, reload)
+            return run_once(daemon, wait_s)
+        return _run_forever(daemon, reload)
+    finally:
+        ended.set()
+
+
+def _leave_in_time(signals: Signals, ended: threading.Event) -> None:
+    """After a stop was asked for, leave even where a thread hangs on something that never answers; what it held is read again."""
+    while not signals.stop:
+        if ended.wait(TURN_S):
+            return
+    if not ended.wait(LEAVE_S):
+        log.warning("leaving although something still hangs")
+        os._exit(0)
 
 
 def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
@@ -327,6 +348,9 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         daemon.manager.stopping()
         daemon.stop()
     log.info("stopped")
+    if daemon.is_stuck:
+        logging.shutdown()
+        os._exit(code)  # the interpreter would wait for its threads
     return code
 
 

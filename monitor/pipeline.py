@@ -54,6 +54,7 @@ class Lane:
         self.epoch = 0  # raised by the saver when a batch is refused: later batches of the old epoch are dropped
         self.poll_epoch = 0  # the epoch that the owner polls in; follows `epoch` once the refusal is settled
         self.n_in_flight = 0
+        self.hands_on = False  # its owner may still put batches into the queue
         self.is_open = False
         self.was_refused = False
         self.n_records = 0
@@ -144,6 +145,8 @@ class Pipeline:
 
     def start(self) -> None:
         """Start every thread; an unexpected error in one ends up in `failure` and stops all."""
+        for lane in self.lanes:
+            lane.hands_on = True
         loops: list[tuple[str, Callable[[], None]]] = [("scorer", self._score_loop), ("saver", self._save_loop)]
         loops += [(f"owner of {lane.source.name}", lambda lane=lane: self._own_loop(lane)) for lane in self.lanes]  # type: ignore[misc]
         for name, loop in loops:
@@ -172,17 +175,19 @@ class Pipeline:
     def _own_loop(self, lane: Lane) -> None:
         n_failed = 0
         try:
-            while not self._stopping.is_set() or lane.n_in_flight:
+            while not self._stopping.is_set():
                 self._health.turn(f"owner of {lane.source.name}")
                 try:
                     self._own_turn(lane)
                     n_failed = 0
                 except Unavailable as error:
                     self._health.down(lane.name, str(error))
-                    if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
-                        break  # what is in hand was saved or will be polled again; only the source's own record of it waits
+                    self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)])
                     n_failed += 1
+            lane.hands_on = False
+            self._settle_in_hand(lane)
         finally:
+            lane.hands_on = False
             lane.source.close()
 
     def _own_turn(self, lane: Lane) -> None:
@@ -190,10 +195,6 @@ class Pipeline:
         if not lane.is_open:
             self.open_lane(lane)
         self._settle(lane)
-        if self._stopping.is_set():
-            lane.source.keep_alive()
-            time.sleep(0.01)  # only saves in hand are left: wait for the saver
-            return
         if self._hand_on(lane):
             now = self._monotonic()
             polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(now, IDLE_S))
@@ -204,6 +205,19 @@ class Pipeline:
         else:
             lane.source.keep_alive()
             self._stopping.wait(0.01)
+
+    def _settle_in_hand(self, lane: Lane) -> None:
+        """After a stop: wait for the batches in hand and tell the source. What cannot be told now is polled again at the next start."""
+        while lane.n_in_flight and self.failure is None:
+            self._health.turn(f"owner of {lane.source.name}")
+            lane.source.keep_alive()
+            try:
+                self._settle(lane)
+            except Unavailable as error:
+                self._health.down(lane.name, str(error))
+                lane.outcomes.popleft()
+                lane.n_in_flight -= 1
+            time.sleep(0.01)
 
     def _tell_state(self, lane: Lane) -> None:
         reason = lane.source.paused()
@@ -238,7 +252,7 @@ class Pipeline:
             self._put_to_save(work)
 
     def _put_to_save(self, work: Work) -> None:
-        while True:
+        while self.failure is None:
             self._health.turn("scorer")
             try:
                 self._to_save.put(work, timeout=IDLE_S)
@@ -254,8 +268,10 @@ class Pipeline:
                 work.lane.outcomes.append(Outcome(work.batch) if work.epoch != work.lane.epoch else self._save_patiently(work))
 
     def _has_work(self, waiting: "queue.Queue[Work]") -> bool:
-        """False once a stop was asked for and nothing of any lane is under way before the saver."""
-        return not self._stopping.is_set() or not waiting.empty() or any(lane.n_in_flight for lane in self.lanes)
+        """False once a stop was asked for and no batch of any lane is under way or can still come; at once after a failure."""
+        if not self._stopping.is_set():
+            return True
+        return self.failure is None and (not waiting.empty() or any(lane.n_in_flight or lane.hands_on for lane in self.lanes))
 
     def _save_patiently(self, work: Work) -> Outcome:
         """Save, waiting for the store as long as it takes; a batch is given up only when the daemon stops (it is polled again)."""
