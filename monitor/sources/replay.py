@@ -1,0 +1,58 @@
+"""Dead letters parsed again, as the configuration reads them now, under the identity that they would have had at first.
+
+A Kafka letter's raw is the message. A CSV letter's raw is the header line and the record's own lines (file_rows.py), so it parses as a small
+CSV of one row. What was cut at MAX_RAW_BYTES, blanked by retention, or is about a whole file cannot be parsed again.
+
+A CSV row without id has its occurrence among equal rows of its file in its key. Equal rows are refused for the same reason, so the occurrence
+is counted among the letters of that file: all of them must be given, also where only some are wanted (a letter that was purged is missed).
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from monitor.parsing import Arrival, Parser
+from monitor.posts import Place, Reason, Record
+from monitor.sources.csv_rows import Header, UnusableHeader, rows_of
+from monitor.sources.file_rows import record_of
+from monitor.sources.occurrences import Occurrences
+from monitor.store.deadletters import StoredDeadLetter
+
+
+def can_be_replayed(letter: StoredDeadLetter) -> bool:
+    """True where the whole record is still there (a null value was refused for having none)."""
+    whole_file = letter.reason == Reason.BAD_FILE
+    return letter.raw is not None and not letter.raw_truncated and not whole_file
+
+
+def records_of(letters: Sequence[StoredDeadLetter], parser: Parser, now: datetime) -> Iterator[tuple[int, Record]]:
+    """(dead_letter_id, record) of every letter that can be replayed; `letters` are all letters of the parser's source, in any order."""
+    counters: defaultdict[str, Occurrences] = defaultdict(Occurrences)
+    for letter in sorted(letters, key=lambda letter: (letter.stream, letter.partition, letter.position)):
+        if can_be_replayed(letter):
+            yield letter.dead_letter_id, _record_of(letter, parser, now, counters[letter.stream])
+    for counter in counters.values():
+        counter.close()
+
+
+def _record_of(letter: StoredDeadLetter, parser: Parser, now: datetime, count_equal: Occurrences) -> Record:
+    raw = letter.raw or b""
+    place = Place(letter.stream, letter.partition, letter.position)
+    topic, is_message, _ = letter.stream.rpartition("@")
+    if is_message:
+        arrival = Arrival(place, f"{topic}:{place.partition}:{place.offset}", now, raw)
+        return parser.parse_json(None if letter.reason == Reason.NULL_VALUE else raw, arrival)
+    arrival = Arrival(place, f"{letter.stream[:12]}:{place.offset}", now, raw)
+    return _row_of(raw, parser, arrival, count_equal)
+
+
+def _row_of(raw: bytes, parser: Parser, arrival: Arrival, count_equal: Occurrences) -> Record:
+    rows = list(rows_of(io.BytesIO(raw)))
+    if len(rows) < 2:
+        return parser.dead_letter(arrival, Reason.BAD_ROW, "the letter does not hold a header and a row")
+    try:
+        header = Header(rows[0].cells, parser.theirs)
+    except UnusableHeader as error:
+        return parser.dead_letter(arrival, Reason.BAD_ROW, str(error))
+    return record_of(rows[1], header, arrival, parser, count_equal)
