@@ -32,29 +32,35 @@ _CLOCK_SKEW_S = 60.0  #: how far Slack's clock may be behind ours
 
 
 def deliver(
-    db: Database, notifier: Notifier, config: Config, now: datetime, pause: Callable[[float], object] = time.sleep
+    db: Database,
+    notifier: Notifier,
+    config: Config,
+    now: datetime,
+    pause: Callable[[float], object] = time.sleep,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> int:
     """Send or look up the oldest due message. 1 where more may follow at once; 0 where nothing is due or Slack is away.
 
-    Waits up to a second (`pause`) after the message before. Raises StoreUnavailable.
+    Waits up to a second (`pause`) after the message before. `ticks` counts seconds, to see how much of the lease is
+    left. Raises StoreUnavailable.
     """
     if isinstance(notifier, DryRunNotifier):
         return _show(db, notifier, config, now)
-    began = time.monotonic()
+    began = ticks()
     claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S)
     if claimed is None:
         return 0
     if claimed.state == "sending":
         _wait_for_turn(db, now, pause)
-        result = _send(notifier, claimed, config, began)
-        change = after_sending(result, claimed, _later(now, time.monotonic() - began))
+        result = _send(notifier, claimed, config, ticks() - began)
+        change = after_sending(result, claimed, _later(now, ticks() - began))
     else:
         found = notifier.find(
             _channel(claimed, config), claimed.alert_key, claimed.created_at.timestamp() - _CLOCK_SKEW_S
         )
         result = found or SendResult("unknown", error=claimed.last_error)
         change = after_looking(found, claimed, now, config.alerts.slack.delivery)
-    alerts.mark(db, claimed, change, _later(now, time.monotonic() - began))
+    alerts.mark(db, claimed, change, _later(now, ticks() - began))
     _say(claimed, change)
     return int(result.outcome in {"sent", "refused"})
 
@@ -89,8 +95,8 @@ def backoff_s(attempts: int) -> float:
     return float(min(300, 5 * 2 ** min(attempts - 1, 10)))
 
 
-def _send(notifier: Notifier, claimed: AlertRow, config: Config, began: float) -> SendResult:
-    if time.monotonic() - began > LEASE_S - 2 * TIMEOUT_S:  # stopped since the claim: another replica may be at it soon
+def _send(notifier: Notifier, claimed: AlertRow, config: Config, held_s: float) -> SendResult:
+    if held_s > LEASE_S - 2 * TIMEOUT_S:  # stopped since the claim: another replica may be at it soon
         return SendResult("retry", error="the lease was nearly over before sending", retry_after_s=1.0)
     return notifier.send(_message(claimed), _channel(claimed, config), claimed.alert_key)
 
@@ -120,8 +126,8 @@ def _channel(claimed: AlertRow, config: Config) -> str:
 def _wait_for_turn(db: Database, now: datetime, pause: Callable[[float], object]) -> None:
     last = alerts.last_sent_at(db)
     wait_s = PAUSE_S - (now - last).total_seconds() if last else 0.0
-    if 0 < wait_s <= PAUSE_S:
-        pause(wait_s)
+    if wait_s > 0:
+        pause(min(wait_s, PAUSE_S))  # more only where another replica's clock is ahead
 
 
 def _later(now: datetime, seconds: float) -> datetime:

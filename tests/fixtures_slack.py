@@ -4,6 +4,7 @@ Each post takes the next answer of its script (an empty script: 200) and is reco
 """
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -163,6 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as http.server names it
         pass
+
+
+def dead_url() -> str:
+    """A base_url of this machine where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/api/"
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """Sending: every answer of Slack, a webhook or the network becomes the right result, against a real HTTP server."""
 
-import socket
 import threading
 
 import pytest
-from fixtures_slack import Answer, FakeSlack
+from fixtures_slack import Answer, FakeSlack, dead_url
 
 from monitor import messages
 from monitor.config import AlertsSection, BrandRule, Config
@@ -19,14 +18,6 @@ KEY = "acme/2026-11-20/dip"
 def notifier(slack: FakeSlack, token: str = "xoxb-good") -> SlackNotifier:
     """The notifier under test, with a short patience."""
     return SlackNotifier(token, slack.url, timeout_s=1)
-
-
-def free_port() -> int:
-    """A port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_message_is_posted_once_with_its_key_and_without_previews(slack: FakeSlack) -> None:
@@ -91,7 +82,7 @@ def test_wrong_token_and_unknown_channel_are_refused_without_showing_the_token(s
 
 def test_a_refused_connection_and_an_unknown_host_were_certainly_not_posted() -> None:
     """Nothing listens, or the name does not resolve: `retry`."""
-    for base_url in (f"http://127.0.0.1:{free_port()}/api/", "http://slack.invalid/api/"):
+    for base_url in (dead_url(), "http://slack.invalid/api/"):
         result = SlackNotifier("xoxb-good", base_url, timeout_s=1).send(MESSAGE, "#brand-alerts", KEY)
         assert result.outcome == "retry"
         assert "xoxb" not in str(result)
@@ -101,7 +92,7 @@ def test_the_proxy_of_the_world_is_not_asked_for_this_machine(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With HTTP_PROXY set to a dead port, a Slack (or webhook) on localhost is still reached."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", dead_url())
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     assert notifier(slack).send(MESSAGE, "#brand-alerts", KEY).outcome == "sent"

@@ -82,7 +82,8 @@ def drop(db: Database, alert_key: str) -> bool:
 def counts(db: Database) -> dict[str, int]:
     """Rows by state; states without rows are absent."""
     query = select(alerts.c.state, func.count()).group_by(alerts.c.state)
-    return db.read(lambda connection: dict(connection.execute(query).tuples().all()))
+    rows = db.read(lambda connection: connection.execute(query).all())
+    return {row[0]: row[1] for row in rows}
 
 
 def failing(db: Database) -> tuple[int, str | None]:
