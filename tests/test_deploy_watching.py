@@ -1,4 +1,4 @@
-"""deploy/prometheus, deploy/grafana and deploy/sql: what watches the monitor and reads its tables fits what it has."""
+"""deploy/prometheus and deploy/grafana: rules and dashboards ask for what the monitor has."""
 
 import json
 import re
