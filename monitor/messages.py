@@ -88,6 +88,8 @@ def as_text(message: Mapping[str, Any] | str) -> str:
     lines: list[str] = []
     for block in message.get("blocks", []):
         lines += _lines(block)
+    while lines and not lines[-1]:
+        lines.pop()
     body = "\n".join(f"│ {line}".rstrip() for line in lines)
     return f"┌{'─' * (_WIDTH - 1)}\n{body}\n└{'─' * (_WIDTH - 1)}"
 
@@ -105,8 +107,6 @@ def _title(alert: PlannedAlert, brand: str) -> str:
 
 def _when(alert: PlannedAlert) -> str:
     words = f"{alert.day:%A}, {_long(alert.day)}"
-    if alert.is_running:
-        words += ", so far today"
     if alert.began_on and alert.began_on != alert.day:
         words += (
             f" · since {_long(alert.began_on)}"
@@ -118,8 +118,8 @@ def _when(alert: PlannedAlert) -> str:
 
 def _fields(alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow]) -> list[str]:
     known = [row.mean_pos for row in rows if alert.day - timedelta(days=N_SPARKLINE_DAYS) < row.day <= alert.day]
-    spread = f"  {min(known):.2f} to {max(known):.2f}" if known else ""
-    line = f"*Last {N_SPARKLINE_DAYS} days*\n`{sparkline(rows, alert.day)}`{spread}"
+    ends = sorted({f"{mean:.2f}" for mean in (min(known), max(known))}) if known else []
+    line = f"*Last {N_SPARKLINE_DAYS} days*\n`{sparkline(rows, alert.day)}`  {' to '.join(ends)}".rstrip()
     if alert.window is None:
         return [f"*Posts counted*\nnone on {rule.no_data_days} days to {_short(alert.day)}", line]
     window, today = alert.window, alert.window.days[-1]
@@ -155,9 +155,10 @@ def _quote_blocks(day: date, quotes: Sequence[str] | None) -> list[Block]:
 
 def _rule_in_words(rule: Rule) -> str:
     certainty = f" with {rule.certainty:.0%} certainty" if rule.z else ""
+    recovered_from = _number(rule.threshold + rule.recover_margin)
     return (
         f"Rule: the mean of up to three days with {rule.min_posts:,} posts or more, within {rule.max_span_days} days, "
-        f"is below {_number(rule.threshold)}{certainty}."
+        f"is below {_number(rule.threshold)}{certainty}. Recovered from {recovered_from} on."
     )
 
 
