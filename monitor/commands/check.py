@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from monitor.commands.options import config_option, database_of, example, load_config
+from monitor.commands.options import config_option, database_of, example, load_config, quiet_libraries
 
 if TYPE_CHECKING:
     from monitor.config import AnySource, Config
@@ -33,17 +33,16 @@ def check(ctx: click.Context, config_path: Path, *, show: bool) -> None:
 
     Exit codes: 0 all in order, 78 configuration, bundle or schema need a change, 69 a service does not answer.
     """
-    import logging
-
     from monitor import settings
 
-    logging.disable(logging.CRITICAL)  # the lines below say it all; client libraries repeat themselves
     config = load_config(config_path)
     if show:
         click.echo(settings.show(config), nl=False)
         return
     worst = 0
-    for finding in _findings(config, config_path, settings.Secrets()):
+    with quiet_libraries():
+        findings = list(_findings(config, config_path, settings.Secrets()))
+    for finding in findings:
         mark = click.style("ok  ", fg="green") if finding.exit_code == 0 else click.style("FAIL", fg="red")
         click.echo(f"{mark}  {finding.part:<22}  {finding.sentence.splitlines()[0]}")
         for line in finding.sentence.splitlines()[1:]:

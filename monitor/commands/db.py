@@ -11,6 +11,7 @@ from monitor.commands.tables import print_rows
 
 if TYPE_CHECKING:
     from monitor.store.daily import Difference
+    from monitor.store.totals import Totals
 
 
 @click.group(short_help="Migrate the database, recount it", epilog=example("db upgrade", "db check"))
@@ -60,15 +61,15 @@ def check(ctx: click.Context, config_path: Path) -> None:
 
 
 def _as_row(difference: "Difference") -> dict[str, Any]:
-    from dataclasses import asdict
+    stored, counted = _figures(difference.stored), _figures(difference.counted)
+    figures = [name for name in {**stored, **counted} if stored.get(name, 0) != counted.get(name, 0)]
+    what = ", ".join(f"{name} {stored.get(name, 0)}, should be {counted.get(name, 0)}" for name in figures)
+    place = ("brand", "day", "source", "model")
+    return {**{name: getattr(difference, name) for name in place}, "what": what}
 
-    row = asdict(difference)
-    stored, counted = row.pop("stored") or {}, row.pop("counted") or {}
-    figures = [name for name in stored or counted if stored.get(name, 0) != counted.get(name, 0)]
-    return {
-        **row,
-        "what": ", ".join(f"{name} {stored.get(name, 0)}, should be {counted.get(name, 0)}" for name in figures),
-    }
+
+def _figures(totals: "Totals | None") -> dict[str, int]:
+    return {} if totals is None else totals._asdict()
 
 
 @db.command("rebuild-days", epilog=example("db rebuild-days --yes"))

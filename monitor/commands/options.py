@@ -58,6 +58,19 @@ def database_of(config: "Config") -> "Database":
 
 
 @contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No log lines meanwhile: what the command prints says it all, and client libraries repeat it many times."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
 def open_store(config: "Config") -> Iterator["Database"]:
     """The configured store, ready to use.
 

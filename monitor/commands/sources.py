@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitor.commands.options import config_option, example, json_option, load_config, open_store
+from monitor.commands.options import config_option, example, json_option, load_config, open_store, quiet_libraries
 from monitor.commands.tables import print_rows
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def list_(config_path: Path, *, as_json: bool) -> None:
     Lag is records for Kafka and files for a drop folder; it is empty where a broker does not answer.
     """
     config = load_config(config_path)
-    with open_store(config) as db:
+    with open_store(config) as db, quiet_libraries():
         rows = [row for source in config.sources for row in _rows_of(source, config, db)]
         rows += _unconfigured(config, db)
     print_rows(_COLUMNS, rows, as_json=as_json)
@@ -94,7 +94,7 @@ def seek(
     section = _kafka_source(config, name)
     with open_store(config) as db:
         _refuse_while_running(db, force=force)
-        with _brokers(section, config) as brokers:
+        with quiet_libraries(), _brokers(section, config) as brokers:
             chosen = _chosen(brokers, section, topic, partition)
             if to_time is not None:
                 aware = to_time if to_time.tzinfo else to_time.replace(tzinfo=config.zone)
