@@ -1,0 +1,44 @@
+"""A small bundle that loads fast, and `run --once` inside the test's own process: three seconds cheaper than a process of its own."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_models import make_bundle
+
+from monitor import daemon, settings
+from monitor.settings import Secrets
+
+
+class _NoSignals(daemon.Signals):
+    """Leaves the signal handlers of the test run alone."""
+
+    def install(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a bundle with random weights whose scores differ from text to text."""
+    return str(make_bundle(tmp_path_factory.mktemp("bundle") / "tiny"))
+
+
+RunOnce = Callable[..., int]
+
+
+@pytest.fixture
+def run_once() -> Iterator[RunOnce]:
+    """`run --once --config PATH` in this process: takes the path, wait_s and secrets, returns the exit code or raises MonitorError."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def run(config: Path, wait_s: float = 30.0, **secrets: str) -> int:
+        return daemon.run(
+            settings.load(config, {}), once=True, wait_s=wait_s, secrets=Secrets(secrets), signals=_NoSignals(), log_stream=io.StringIO()
+        )
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
