@@ -89,6 +89,9 @@ class Daemon:
         self.metrics = metrics.Metrics()
         self.metrics.build.labels(version("sentiment-monitor")).set(1)
         self.health = Health(self.metrics)
+        self.health.expect("store")
+        if role != "schedule":
+            self.health.expect("bundle", *(f"source {section.name}" for section in config.sources))
         self.manager = ServiceManager()
         self.lanes: list[Lane] = []
         self.http: HttpServer | None = None

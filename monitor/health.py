@@ -11,6 +11,8 @@ from monitor.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+STARTING = "starting"  #: what is said of a part that nobody has heard of yet
+
 #: a loop that has not turned for this long is stuck; idle and waiting turns count as turning
 MAX_TURN_S = 120.0
 
@@ -35,6 +37,12 @@ class Health:
         self._details: dict[str, str] = {}
         self._turns: dict[str, float] = {}
 
+    def expect(self, *names: str) -> None:
+        """These parts are needed: the daemon is not ready before each of them was up."""
+        with self._lock:
+            for name in names:
+                self._parts.setdefault(name, Part(name, ok=False, detail=STARTING, needed=True))
+
     def up(self, name: str, detail: str | None = None, *, needed: bool = True) -> None:
         """`name` works; logged when it did not before. Without `detail` the last one told of a working part stays."""
         with self._lock:
@@ -43,7 +51,7 @@ class Health:
                 self._details[name] = detail
             self._parts[name] = Part(name, ok=True, detail=self._details.get(name, "ok"), needed=needed)
         self._metrics.part_up.labels(name).set(1)
-        if before is not None and not before.ok:
+        if before is not None and not before.ok and before.detail != STARTING:
             log.info("%s works again", name)
 
     def down(self, name: str, detail: str, *, needed: bool = True) -> None:
@@ -53,7 +61,7 @@ class Health:
             self._parts[name] = Part(name, ok=False, detail=detail, needed=needed)
         self._metrics.part_up.labels(name).set(0)
         self._metrics.retries.labels(name).inc()
-        if before is None or before.ok:
+        if before is None or before.ok or before.detail == STARTING:
             log.warning("%s is not available, trying again until it is: %s", name, detail)
 
     def turn(self, loop: str) -> None:
