@@ -43,7 +43,7 @@ _AFTERTHOUGHTS = ("", "", "", " again", " today", " tbh", " this week", " smh", 
 
 #: shares of praise and complaints on an ordinary day, and on the last days of a brand in trouble (the running day last)
 _ORDINARY = (0.52, 0.18)
-_TROUBLE = ((0.40, 0.38), (0.28, 0.50), (0.08, 0.80))
+_TROUBLE = ((0.24, 0.56), (0.16, 0.68), (0.06, 0.84))
 
 
 @dataclass(frozen=True)
