@@ -52,17 +52,22 @@ def deliver(
         return 0
     if claimed.state == "sending":
         _wait_for_turn(db, now, pause)
-        result = _send(notifier, claimed, config, ticks() - began)
-        change = after_sending(result, claimed, _later(now, ticks() - began))
+        result: SendResult | None = _send(notifier, claimed, config, ticks() - began)
     else:
-        found = notifier.find(
-            _channel(claimed, config), claimed.alert_key, claimed.created_at.timestamp() - _CLOCK_SKEW_S
-        )
-        result = found or SendResult("unknown", error=claimed.last_error)
-        change = after_looking(found, claimed, now, config.alerts.slack.delivery)
-    alerts.mark(db, claimed, change, _later(now, ticks() - began))
+        oldest_ts = claimed.created_at.timestamp() - _CLOCK_SKEW_S
+        result = notifier.find(_channel(claimed, config), claimed.alert_key, oldest_ts)
+    ended_at = _later(now, ticks() - began)
+    change = change_after(result, claimed, ended_at, config.alerts.slack.delivery)
+    alerts.mark(db, claimed, change, ended_at)
     _say(claimed, change)
-    return int(result.outcome in {"sent", "refused"})
+    return int(result is not None and result.outcome in {"sent", "refused"})
+
+
+def change_after(result: SendResult | None, claimed: AlertRow, now: datetime, delivery: str) -> Change:
+    """What becomes of a claimed message: `result` is of Notifier.send, or of Notifier.find for a claim to look."""
+    if claimed.state == "sending" and result is not None:
+        return after_sending(result, claimed, now)
+    return after_looking(result, claimed, now, delivery)
 
 
 def after_sending(result: SendResult, claimed: AlertRow, now: datetime) -> Change:

@@ -133,9 +133,11 @@ def decide(state: EpisodeState, rows: Sequence[DayRow], rule: Rule, now: datetim
     return Decision(after, tuple(planned), is_complete=not (news and silence))
 
 
-def first_day_needed(state: EpisodeState) -> date:
-    """The earliest day whose row can matter to `decide` or to a message's comparison with earlier days."""
-    return state.decided_through - timedelta(days=LATE_DAYS + 31) if state.decided_through else date.min
+def first_day_needed(state: EpisodeState, rule: Rule) -> date:
+    """The earliest day whose row can matter to `decide` or, a month more, to a message's look back."""
+    if state.decided_through is None:
+        return date.min
+    return state.decided_through - timedelta(days=LATE_DAYS + rule.max_span_days + 31)
 
 
 def _is_told_by(news: PlannedAlert, event: PlannedAlert) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,17 @@ def test_certainty_asks_for_more_than_its_sampling_error() -> None:
     assert [is_dip(window, Rule(certainty=0.95)) for window in (narrow, wide)] == [True, False]
     assert Rule(certainty=0.95).z == pytest.approx(1.6449, abs=1e-4)
     assert narrow.standard_error == pytest.approx(0.0059 / 1.96)
+
+
+def test_false_alarms_are_as_rare_as_the_certainty_says() -> None:
+    """Brands whose true mean is the threshold, 2,000 windows of three days with 60 posts: about 5% look like a dip."""
+    scores = np.random.default_rng(7).beta(0.9, 1.1, size=(2000, 3, 60))
+    means, halves = scores.mean(axis=2).tolist(), (1.96 * scores.std(axis=2, ddof=1) / 60**0.5).tolist()
+    n_dips = 0
+    for days in zip(means, halves, strict=True):
+        rows = [_row(offset, mean, 60, half) for offset, (mean, half) in enumerate(zip(*days, strict=True))]
+        n_dips += is_dip(windows_of(rows, PLAIN)[-1], Rule(certainty=0.95))
+    assert 0.04 < n_dips / 2000 < 0.06
 
 
 def test_the_standard_error_of_three_days_adds_their_variances() -> None:

@@ -14,7 +14,7 @@ from monitor.messages import NOT_STORED, as_text
 from monitor.store import alerts, evaluation
 from monitor.store.alerts import AlertRow, Change
 from monitor.store.database import Database
-from monitor.store.schema import brands, posts
+from monitor.store.schema import brands, daily_sentiment, posts
 
 LEASE_S = 60.0
 
@@ -65,10 +65,10 @@ def test_a_dip_becomes_one_outbox_row_with_its_figures_and_message(database: Dat
 
 
 def test_evaluation_asks_one_question_while_nothing_changed(database: Database) -> None:
-    """A hundred evaluated brands cost one statement; noon, a new day or another rule evaluates them again."""
+    """Thirty evaluated brands cost one statement; noon, a new day or another rule evaluates them again."""
 
     def add(connection: Any) -> None:
-        rows = [{"brand": f"brand {n:03}", "added_at": after(0), "refreshed_at": after(0)} for n in range(100)]
+        rows = [{"brand": f"brand {n:03}", "added_at": after(0), "refreshed_at": after(0)} for n in range(30)]
         connection.execute(insert(brands), rows)
 
     database.run(add)
@@ -83,7 +83,7 @@ def test_evaluation_asks_one_question_while_nothing_changed(database: Database) 
         "day": (config(threshold=0.5), after(1)),
     }.items():
         evaluation.evaluate_all(database, *args)
-        assert n_statements() > 100, label
+        assert n_statements() > 30, label
 
 
 def _counting(db: Database) -> Callable[[], int]:
@@ -214,6 +214,20 @@ def test_silence_is_told_after_the_message_that_went_first(database: Database) -
     assert told == [1, 1, 0]
     assert _told(database) == ["acme/2026-11-01/dip", "acme/2026-11-03/no_data"]
     assert _row(database, "acme/2026-11-03/no_data").episode is None
+
+
+def test_a_brand_that_cannot_be_evaluated_does_not_silence_the_others(database: Database) -> None:
+    """A row that nothing can draw is an error of its own; brands before and after it are told."""
+    for brand in ("a", "m", "z"):
+        save_days(database, {0: 0.2}, brand=brand)
+    database.run(
+        lambda connection: connection.execute(
+            update(daily_sentiment).where(daily_sentiment.c.brand == "m").values(mean_pos=float("-inf"))
+        )
+    )
+    with pytest.raises(ValueError, match="NaN"):
+        evaluation.evaluate_all(database, config(), after(0))
+    assert sorted(_states(database)) == ["a/2026-11-01/dip", "z/2026-11-01/dip"]
 
 
 def _with_pending(db: Database, *offsets: int) -> None:

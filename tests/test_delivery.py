@@ -17,6 +17,12 @@ from monitor.store.database import Database
 NOW = after(0)
 
 
+@pytest.fixture
+def db(sqlite_url: str, open_database: Callable[[str], Database]) -> Database:
+    """SQLite is enough here: claims and marks are tested on both in test_alerts_store."""
+    return open_database(sqlite_url)
+
+
 def _pending(db: Database, *brands: str, setting: Config | None = None) -> None:
     for brand in brands:
         save_days(db, {0: 0.2}, brand=brand)
@@ -60,47 +66,47 @@ def test_waiting_messages_are_sent_once_and_each_to_its_channel(database: Databa
     assert (row.attempts, row.next_attempt_at, row.last_error) == (1, None, None)
 
 
-def test_too_many_requests_wait_as_long_as_slack_asks(database: Database, slack: FakeSlack) -> None:
+def test_too_many_requests_wait_as_long_as_slack_asks(db: Database, slack: FakeSlack) -> None:
     """A 429 was not posted: pending, due after Retry-After, then sent once."""
     slack.script = [Answer(429, retry_after="7")]
-    _pending(database, "acme")
-    assert deliver(database, _notifier(slack), config(), NOW) == 0
-    row = _row(database)
+    _pending(db, "acme")
+    assert deliver(db, _notifier(slack), config(), NOW) == 0
+    row = _row(db)
     assert (row.state, row.last_error) == ("pending", "HTTP 429")
     assert row.next_attempt_at is not None
     assert timedelta(seconds=7) <= row.next_attempt_at - NOW < timedelta(seconds=9)
-    assert _drain(database, slack, NOW + timedelta(seconds=6)) == 0
-    assert _drain(database, slack, NOW + timedelta(seconds=9)) == 1
+    assert _drain(db, slack, NOW + timedelta(seconds=6)) == 0
+    assert _drain(db, slack, NOW + timedelta(seconds=9)) == 1
     assert slack.keys() == [_key("acme")]
 
 
 def test_what_slack_refuses_is_tried_every_quarter_of_an_hour_until_it_is_put_right(
-    database: Database, slack: FakeSlack
+    db: Database, slack: FakeSlack
 ) -> None:
     """A channel that does not exist: pending with Slack's word for it, sent once the configuration names another."""
     wrong = config(slack={"channel": "#nowhere"})
-    _pending(database, "acme", setting=wrong)
-    assert _drain(database, slack, NOW, wrong) == 1
-    assert alerts.failing(database) == (1, "channel_not_found")
-    assert _drain(database, slack, NOW + timedelta(seconds=REFUSED_RETRY_S - 10), wrong) == 0
-    assert _drain(database, slack, NOW + timedelta(seconds=REFUSED_RETRY_S + 10)) == 1
-    assert (_row(database).state, _row(database).attempts) == ("sent", 2)
-    assert alerts.failing(database) == (0, None)
+    _pending(db, "acme", setting=wrong)
+    assert _drain(db, slack, NOW, wrong) == 1
+    assert alerts.failing(db) == (1, "channel_not_found")
+    assert _drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S - 10), wrong) == 0
+    assert _drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S + 10)) == 1
+    assert (_row(db).state, _row(db).attempts) == ("sent", 2)
+    assert alerts.failing(db) == (0, None)
 
 
-def test_a_slack_that_is_away_is_tried_again_with_growing_pauses(database: Database, slack: FakeSlack) -> None:
+def test_a_slack_that_is_away_is_tried_again_with_growing_pauses(db: Database, slack: FakeSlack) -> None:
     """Nothing listens: tried after 5, 10, 20 seconds up to five minutes, once per run; later it arrives once."""
-    _pending(database, "acme")
+    _pending(db, "acme")
     away = SlackNotifier("xoxb-good", dead_url(), timeout_s=1)
     now = NOW
     for _ in range(3):
-        assert deliver(database, away, config(), now) == 0
-        row = _row(database)
+        assert deliver(db, away, config(), now) == 0
+        row = _row(db)
         assert row.state == "pending"
         assert row.next_attempt_at is not None
         now = row.next_attempt_at
     assert now - NOW >= timedelta(seconds=5 + 10 + 20)
-    assert _drain(database, slack, now) == 1
+    assert _drain(db, slack, now) == 1
     assert [backoff_s(attempt) for attempt in (1, 2, 7, 100)] == [5.0, 10.0, 300.0, 300.0]
 
 
@@ -110,49 +116,48 @@ def test_a_slack_that_is_away_is_tried_again_with_growing_pauses(database: Datab
     ids=["silence", "reset", "502"],
 )
 def test_what_was_posted_without_an_answer_is_found_and_not_repeated(
-    database: Database, slack: FakeSlack, doubtful: Answer
+    db: Database, slack: FakeSlack, doubtful: Answer
 ) -> None:
     """Unknown first; the look-up finds the key in the channel's history: sent, and the channel shows it once."""
     slack.script = [doubtful]
-    _pending(database, "acme")
-    assert _drain(database, slack, NOW) == 0
-    assert _row(database).state == "unknown"
-    assert _drain(database, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 1
-    row = _row(database)
+    _pending(db, "acme")
+    assert _drain(db, slack, NOW) == 0
+    assert _row(db).state == "unknown"
+    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 1
+    row = _row(db)
     assert (row.state, row.slack_ts, row.attempts) == ("sent", slack.posted[0].ts, 1)
     assert slack.keys() == [_key("acme")]
 
 
-def test_what_was_not_posted_is_seen_to_be_missing_and_sent(database: Database, slack: FakeSlack) -> None:
+def test_what_was_not_posted_is_seen_to_be_missing_and_sent(db: Database, slack: FakeSlack) -> None:
     """A 500 that posted nothing: the history says so, and the message goes out in the same breath."""
     slack.script = [Answer(500)]
-    _pending(database, "acme")
-    assert _drain(database, slack, NOW) == 0
-    assert _drain(database, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 0  # looked: not there
-    assert _row(database).state == "pending"
-    assert _drain(database, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 10)) == 1
+    _pending(db, "acme")
+    assert _drain(db, slack, NOW) == 0
+    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 0  # looked: not there
+    assert _row(db).state == "pending"
+    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 10)) == 1
     assert slack.keys() == [_key("acme")]
 
 
-def test_a_look_up_waits_while_slack_does_not_answer(database: Database, slack: FakeSlack) -> None:
+def test_a_look_up_waits_while_slack_does_not_answer(db: Database, slack: FakeSlack) -> None:
     """History answers 503: still unknown, looked for again a minute later."""
     slack.script = [Answer(silent=True, posts=True)]
     slack.lookups = [Answer(503)]
-    _pending(database, "acme")
-    _drain(database, slack, NOW)
+    _pending(db, "acme")
+    _drain(db, slack, NOW)
     look_at = NOW + timedelta(seconds=LOOK_AFTER_S + 5)
-    assert _drain(database, slack, look_at) == 0
-    assert _row(database).state == "unknown"
-    assert _drain(database, slack, look_at + timedelta(seconds=60)) == 1
+    assert _drain(db, slack, look_at) == 0
+    assert _row(db).state == "unknown"
+    assert _drain(db, slack, look_at + timedelta(seconds=65)) == 1
     assert slack.keys() == [_key("acme")]
 
 
 @pytest.mark.parametrize(("mode", "state", "n_posted"), [("at_least_once", "sent", 2), ("at_most_once", "unknown", 1)])
 def test_without_the_history_scope_the_configuration_decides(
-    sqlite_url: str, open_database: Callable[[str], Database], slack: FakeSlack, mode: str, state: str, n_posted: int
+    db: Database, slack: FakeSlack, mode: str, state: str, n_posted: int
 ) -> None:
     """Posted without an answer and no way to look: sent again after a pause, or never."""
-    db = open_database(sqlite_url)
     setting = config(slack={"delivery": mode})
     slack.scopes = {"chat:write"}
     slack.script = [Answer(drops=True, posts=True)]
@@ -166,66 +171,66 @@ def test_without_the_history_scope_the_configuration_decides(
     assert alerts.n_waiting(db) == 0
 
 
-def test_a_sender_that_died_after_posting_is_made_up_for(database: Database, slack: FakeSlack) -> None:
+def test_a_sender_that_died_after_posting_is_made_up_for(db: Database, slack: FakeSlack) -> None:
     """Claimed, posted, killed: when the lease has run out the message is found, not sent again."""
-    _pending(database, "acme")
-    claimed = alerts.claim(database, NOW, LEASE_S)
+    _pending(db, "acme")
+    claimed = alerts.claim(db, NOW, LEASE_S)
     assert claimed is not None
     _notifier(slack).send({"text": "the message", "blocks": []}, "#brand-alerts", claimed.alert_key)
     over = NOW + timedelta(seconds=LEASE_S)
-    assert _drain(database, slack, over) == 0
-    assert _row(database).state == "unknown"
-    assert _drain(database, slack, over + timedelta(seconds=LOOK_AFTER_S)) == 1
-    assert _row(database).state == "sent"
+    assert _drain(db, slack, over) == 0
+    assert _row(db).state == "unknown"
+    assert _drain(db, slack, over + timedelta(seconds=LOOK_AFTER_S)) == 1
+    assert _row(db).state == "sent"
     assert slack.keys() == [_key("acme")]
 
 
-def test_a_sender_that_died_before_posting_is_made_up_for(database: Database, slack: FakeSlack) -> None:
+def test_a_sender_that_died_before_posting_is_made_up_for(db: Database, slack: FakeSlack) -> None:
     """Claimed, killed: when the lease has run out the message is seen to be missing and sent once."""
-    _pending(database, "acme")
-    assert alerts.claim(database, NOW, LEASE_S) is not None
+    _pending(db, "acme")
+    assert alerts.claim(db, NOW, LEASE_S) is not None
     for later_s in (LEASE_S, LEASE_S + LOOK_AFTER_S, LEASE_S + LOOK_AFTER_S + 5):
-        _drain(database, slack, NOW + timedelta(seconds=later_s))
-    assert (_row(database).state, _row(database).attempts) == ("sent", 2)
+        _drain(db, slack, NOW + timedelta(seconds=later_s))
+    assert (_row(db).state, _row(db).attempts) == ("sent", 2)
     assert slack.keys() == [_key("acme")]
 
 
-def test_a_sender_that_was_stopped_after_its_claim_does_not_post(database: Database, slack: FakeSlack) -> None:
+def test_a_sender_that_was_stopped_after_its_claim_does_not_post(db: Database, slack: FakeSlack) -> None:
     """The lease is looked at right before the post: with 50 of 60 seconds gone the message goes back instead."""
-    _pending(database, "acme")
+    _pending(db, "acme")
     ticks = iter([0.0, *[50.0] * 9])
-    assert deliver(database, _notifier(slack), config(), NOW, ticks=lambda: next(ticks)) == 0
+    assert deliver(db, _notifier(slack), config(), NOW, ticks=lambda: next(ticks)) == 0
     assert slack.posted == []
-    assert _row(database).state == "pending"
+    assert _row(db).state == "pending"
 
 
-def test_messages_are_a_second_apart(database: Database, slack: FakeSlack) -> None:
+def test_messages_are_a_second_apart(db: Database, slack: FakeSlack) -> None:
     """Of three messages the second and third wait for the rest of the second since the one before."""
-    _pending(database, "acme", "beta", "gamma")
+    _pending(db, "acme", "beta", "gamma")
     pauses: list[float] = []
-    while deliver(database, _notifier(slack), config(), NOW, pause=pauses.append):
+    while deliver(db, _notifier(slack), config(), NOW, pause=pauses.append):
         pass
     assert len(slack.posted) == 3
     assert len(pauses) == 2
     assert all(0 < pause_s <= 1 for pause_s in pauses)
 
 
-def test_a_webhook_delivers_too(database: Database, slack: FakeSlack) -> None:
+def test_a_webhook_delivers_too(db: Database, slack: FakeSlack) -> None:
     """Sent without timestamp; the channel stays the configured one."""
-    _pending(database, "acme")
-    assert deliver(database, WebhookNotifier(slack.webhook_url, timeout_s=1), config(), NOW) == 1
-    row = _row(database)
+    _pending(db, "acme")
+    assert deliver(db, WebhookNotifier(slack.webhook_url, timeout_s=1), config(), NOW) == 1
+    row = _row(db)
     assert (row.state, row.slack_channel, row.slack_ts) == ("sent", "#brand-alerts", None)
     assert [one.channel for one in slack.posted] == ["webhook"]
 
 
-def test_without_a_token_each_message_is_shown_once(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_token_each_message_is_shown_once(db: Database, caplog: pytest.LogCaptureFixture) -> None:
     """Dry run: shown as Slack would, the log has brand, day, figures and key but no text; nothing is left to do."""
-    save_days(database, {0: 0.2})
-    evaluation.evaluate_all(database, config(), NOW, dry_run=True)
+    save_days(db, {0: 0.2})
+    evaluation.evaluate_all(db, config(), NOW, dry_run=True)
     shown: list[str] = []
     with caplog.at_level("INFO"):
-        worked = [deliver(database, DryRunNotifier(shown.append), config(), NOW) for _ in range(2)]
+        worked = [deliver(db, DryRunNotifier(shown.append), config(), NOW) for _ in range(2)]
     assert worked == [1, 0]
     assert len(shown) == 1
     assert "acme is down" in shown[0]

@@ -13,6 +13,9 @@ from monitor.store.schema import alerts
 STATES = ("pending", "sending", "sent", "unknown", "past", "superseded", "dry_run", "dropped")
 _OPEN = ("pending", "sending", "unknown")  #: states that can still become `sent`
 
+#: an `unknown` message that at_most_once gave up has no next attempt and waits for nothing
+_WAITS = alerts.c.state.in_(_OPEN) & alerts.c.next_attempt_at.is_not(None)
+
 
 @dataclass(frozen=True)
 class AlertRow:
@@ -88,18 +91,18 @@ def counts(db: Database) -> dict[str, int]:
 
 def failing(db: Database) -> tuple[int, str | None]:
     """How many messages wait after an attempt that Slack refused or that failed, and the latest such error."""
-    waits = alerts.c.state.in_(_OPEN) & alerts.c.last_error.is_not(None)
-    query = select(alerts.c.last_error).where(waits).order_by(alerts.c.created_at.desc(), alerts.c.alert_key)
+    query = (
+        select(alerts.c.last_error)
+        .where(_WAITS, alerts.c.last_error.is_not(None))
+        .order_by(alerts.c.created_at.desc(), alerts.c.alert_key)
+    )
     errors = db.read(lambda connection: connection.execute(query).scalars().all())
     return len(errors), errors[0] if errors else None
 
 
 def n_waiting(db: Database) -> int:
-    """Messages that may still be sent: `unknown` ones count only while somebody is to look for them."""
-    waits = alerts.c.state.in_(("pending", "sending")) | (
-        (alerts.c.state == "unknown") & alerts.c.next_attempt_at.is_not(None)
-    )
-    return db.read(lambda connection: connection.execute(select(func.count()).where(waits)).scalar_one())
+    """Messages that may still be sent."""
+    return db.read(lambda connection: connection.execute(select(func.count()).where(_WAITS)).scalar_one())
 
 
 def claim(db: Database, now: datetime, lease_s: float, after_lease_s: float = 0.0) -> AlertRow | None:

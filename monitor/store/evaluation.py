@@ -1,5 +1,6 @@
 """Evaluation against the store: a brand's episode, its daily rows and the outbox in one transaction, on any replica."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -11,10 +12,13 @@ from sqlalchemy import Connection, select, update
 from monitor.alerts import DayRow, Rule, rule_for
 from monitor.config import Config
 from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide, first_day_needed
+from monitor.errors import MonitorError
 from monitor.messages import render
 from monitor.quotes import Candidate, pick
 from monitor.store.database import Database, insert_into
 from monitor.store.schema import alerts, brands, daily_sentiment, episodes, posts
+
+log = logging.getLogger(__name__)
 
 _MAX_CANDIDATES = 300  #: most negative posts that quotes are picked from: authors who flood and copies fall out
 
@@ -37,7 +41,8 @@ class SimulatedAlert:
 def evaluate_all(db: Database, config: Config, now: datetime, *, dry_run: bool = False) -> int:
     """Evaluate every brand whose rows, day or rule changed since the last time; returns the number of new messages.
 
-    Any number of replicas may do so at any time: each brand's episode is locked first. Raises StoreUnavailable.
+    Any number of replicas may do so at any time: each brand's episode is locked first. Raises StoreUnavailable at once,
+    and anything unexpected about one brand after the others have been evaluated.
     """
     query = select(brands.c.brand, brands.c.refreshed_at, episodes.c.evaluated).join(
         episodes, episodes.c.brand == brands.c.brand, isouter=True
@@ -48,7 +53,18 @@ def evaluate_all(db: Database, config: Config, now: datetime, *, dry_run: bool =
         for brand, refreshed_at, evaluated in known
         if refreshed_at is not None and evaluated != _view(config, brand, refreshed_at, now)
     ]
-    return sum(len(evaluate(db, brand, config, now, dry_run=dry_run)) for brand in changed)
+    n_new, failure = 0, None
+    for brand in changed:
+        try:
+            n_new += len(evaluate(db, brand, config, now, dry_run=dry_run))
+        except MonitorError:
+            raise
+        except Exception as error:
+            log.exception("a brand could not be evaluated", extra={"brand": brand})
+            failure = error
+    if failure is not None:
+        raise failure
+    return n_new
 
 
 def evaluate(db: Database, brand: str, config: Config, now: datetime, *, dry_run: bool = False) -> list[str]:
@@ -83,8 +99,8 @@ def simulate(
 def _evaluate_in(connection: Connection, brand: str, config: Config, now: datetime, state_if_new: str) -> list[str]:
     remembered = _lock_episode_in(connection, brand)
     refreshed_at = connection.execute(select(brands.c.refreshed_at).where(brands.c.brand == brand)).scalar_one_or_none()
-    rows = _rows_in(connection, brand, first_day_needed(remembered))
     rule = rule_for(config.alerts, brand)
+    rows = _rows_in(connection, brand, first_day_needed(remembered, rule))
     decision = decide(remembered, rows, rule, now, config.zone)
     new: list[str] = []
     for alert in decision.planned:
@@ -201,7 +217,7 @@ def _replay(rows: Sequence[DayRow], rule: Rule, config: Config, now: datetime) -
     today = now.astimezone(config.zone).date()
     day = rows[0].day if rows else today
     while day < today:
-        needed = [row for row in rows if first_day_needed(state) <= row.day <= day]
+        needed = [row for row in rows if first_day_needed(state, rule) <= row.day <= day]
         midnight = datetime.combine(day + timedelta(days=1), time(), tzinfo=config.zone)
         decision = decide(state, needed, rule, midnight, config.zone)
         for alert in decision.planned:
