@@ -201,11 +201,12 @@ def save_bundle(
 ) -> Manifest:
     """Write a bundle's folder, weights in fp16. The same content gives the same bytes."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.mkdir(parents=True, exist_ok=True)
     halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in sorted(weights.items())}
-    save_file(halves, path / WEIGHTS)
+    (path / WEIGHTS).write_bytes(save(halves))
+    (path / WEIGHTS).chmod(0o644)  # save_file makes it readable for its writer only; a service runs as another user
     (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     calibration.save(path / CALIBRATION)
     write_manifest(path, replace(manifest, sha256=""))

@@ -27,7 +27,7 @@ def render(report: Mapping[str, Any]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     size = f"{report['bundle']}: {report['parameters']:,} parameters, {report['bytes'] / 2**20:.1f} MiB"
-    return "\n".join([*lines, "", f"{size}, {report['posts_per_second']:,} posts/s on the CPU"])
+    return "\n".join([*lines, "", f"{size}, {report['posts_per_cpu_second']:,} posts per CPU second"])
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
