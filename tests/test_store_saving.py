@@ -10,32 +10,15 @@ from functools import partial
 import msgspec
 import pandas as pd
 import pytest
-from batches import DAY, MODEL, NOW, STREAM, letter, micro, post, rules, scored
-from sqlalchemy import Connection, Engine, event, select, text
+from batches import DAY, MODEL, NOW, STREAM, everything, letter, micro, post, rows, rules, scored
+from sqlalchemy import Engine, event, select
 
 from monitor.errors import TooManyRefused
 from monitor.posts import Place, Reason, Record, ScoredBatch, StreamPartition
 from monitor.store import brands, daily, deadletters, files, positions
 from monitor.store.database import Database
 from monitor.store.saving import Saver
-from monitor.store.schema import metadata, posts
-
-
-def everything(db: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table."""
-
-    def work(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-        return {
-            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
-            for table in metadata.sorted_tables
-        }
-
-    return db.read(work)
-
-
-def rows(db: Database, sql: str) -> list[tuple[object, ...]]:
-    """Rows of a query."""
-    return db.read(lambda connection: [tuple(row) for row in connection.execute(text(sql))])
+from monitor.store.schema import posts
 
 
 def mixed_batch(start: int, n: int) -> ScoredBatch:
@@ -65,8 +48,9 @@ def test_a_post_is_stored_with_every_column(database: Database) -> None:
     stored = database.read(lambda connection: connection.execute(select(posts)).one())._asdict()
     assert stored == {
         "post_key": one.post_key, "source": "posts", "position": f"{STREAM}:0:7", "brand": "acme", "id": "id-7",
-        "created_at": one.created_at, "day": DAY, "user_id": "ann", "lang": "de", "text": "Ganz gut", "pos_prob": 0.712345,
-        "pred": 1, "label": "positive", "p_negative": pytest.approx(0.287655), "p_neutral": 0.0, "p_positive": 0.712345,
+        "created_at": one.created_at, "day": DAY, "user_id": "ann", "lang": "de", "text": "Ganz gut",
+        "pos_prob": 0.712345, "pred": 1, "label": "positive",
+        "p_negative": pytest.approx(0.287655), "p_neutral": 0.0, "p_positive": 0.712345,
         "model": MODEL, "scored_at": NOW, "content_hash": one.content_hash,
     }  # fmt: skip
 

@@ -40,7 +40,8 @@ def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: 
     if not letters:
         return 0
     rows = sorted((_row_of(letter, keep_raw=keep_raw) for letter in letters), key=_key_of_row)
-    return connection.execute(insert_into(connection, dead_letters).on_conflict_do_nothing(), rows).rowcount
+    statement = insert_into(connection, dead_letters).on_conflict_do_nothing()
+    return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def listing(

@@ -50,7 +50,7 @@ def take(db: Database, source: str, taken_name: str, name: str, sha256: str, now
             "seen_before": 0,
         }
         statement = insert_into(connection, files).values(refused="{}", **row).on_conflict_do_nothing()
-        if connection.execute(statement).rowcount == 1:
+        if connection.execute(statement.returning(files.c.taken_name)).first() is not None:
             reset_in(connection, source, StreamPartition(sha256, 0), 0)
 
     db.run(work)

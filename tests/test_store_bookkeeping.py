@@ -1,0 +1,195 @@
+"""Positions, files, dead letters, settings, daemons and models: what the store remembers besides posts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import msgspec
+import pytest
+from batches import NOW, letter, post, rules, scored
+
+from monitor.errors import ConfigError
+from monitor.posts import MAX_RAW_BYTES, Place, Reason, StreamPartition
+from monitor.store import deadletters, files, instances, models, positions, settings
+from monitor.store.database import Database
+from monitor.store.files import FileCounts, TakenFile
+from monitor.store.positions import Position, PositionRow
+from monitor.store.saving import Saver
+
+ONE, TWO = StreamPartition("topic@id", 0), StreamPartition("topic@id", 1)
+SHA = "ab" * 32
+
+
+def test_reset_moves_a_position_both_ways(database: Database) -> None:
+    """`sources seek` may go back, unlike a save; other sources keep theirs."""
+    positions.reset(database, "posts", ONE, 50)
+    positions.reset(database, "other", ONE, 7)
+    positions.reset(database, "posts", ONE, 10)
+    assert positions.load(database, "posts") == {ONE: Position(10, None)}
+    assert positions.listing(database) == [
+        PositionRow("other", "topic@id", 0, 7, None),
+        PositionRow("posts", "topic@id", 0, 10, None),
+    ]
+
+
+def test_pause_keeps_positions_and_adds_missing_ones(database: Database) -> None:
+    """Every row of the source is paused, known partitions without a row get one; `resume` lets all read again."""
+    positions.reset(database, "posts", ONE, 50)
+    positions.pause(database, "posts", "too many refused", {ONE: 3, TWO: 8})
+    assert positions.load(database, "posts") == {
+        ONE: Position(50, "too many refused"),
+        TWO: Position(8, "too many refused"),
+    }
+    assert positions.paused(database) == {"posts": "too many refused"}
+    positions.reset(database, "posts", TWO, 9)
+    assert positions.load(database, "posts")[TWO] == Position(9, "too many refused")
+    assert positions.resume(database, "posts") == 2
+    assert positions.resume(database, "posts") == 0
+    assert positions.paused(database) == {}
+
+
+def test_after_a_pause_the_source_is_judged_afresh(database: Database) -> None:
+    """What led to the pause does not trip the source again at its first record after `resume`."""
+    Saver(database, rules()).save(scored([letter(offset) for offset in range(99)]))
+    positions.pause(database, "posts", "because", {})
+    assert Saver(database, rules()).save(scored([letter(99)])).refused == {Reason.BAD_JSON: 1}
+
+
+def test_taking_a_file_starts_its_content_again(database: Database) -> None:
+    """The same content under another name is read from row 0; a repeated take after a crash changes nothing."""
+    at = StreamPartition(SHA, 0)
+    files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW)
+    positions.reset(database, "inbox", at, 30)
+    files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW + timedelta(seconds=9))
+    assert positions.load(database, "inbox") == {at: Position(30, None)}
+    files.take(database, "inbox", "T2-b.csv", "b.csv", SHA, NOW + timedelta(seconds=1))
+    assert positions.load(database, "inbox") == {at: Position(0, None)}
+    assert files.unfinished(database, "inbox") == [
+        TakenFile("T1-a.csv", "a.csv", SHA, NOW),
+        TakenFile("T2-b.csv", "b.csv", SHA, NOW + timedelta(seconds=1)),
+    ]
+    assert files.shas_of(database, "a.csv") == files.shas_of(database, "T2-b.csv") == [("inbox", SHA)]
+    assert files.shas_of(database, "c.csv") == []
+
+
+def test_a_finished_file_stays_as_it_was_finished(database: Database) -> None:
+    """A second `finish` does not turn done into failed; counters of an unknown file are zero."""
+    files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW)
+    files.finish(database, "inbox", "T1-a.csv", "done", NOW)
+    files.finish(database, "inbox", "T1-a.csv", "failed", NOW)
+    assert files.unfinished(database, "inbox") == []
+    assert database.read(lambda c: c.exec_driver_sql("SELECT outcome FROM files").scalars().all()) == ["done"]
+    assert files.counts(database, "inbox", "nowhere.csv") == FileCounts(0, 0, {})
+
+
+def test_a_dead_file_is_one_dead_letter(database: Database) -> None:
+    """`bad_file` stands at offset -1, once however often the same content is dropped."""
+    dead = msgspec.structs.replace(letter(0, Reason.BAD_FILE, source="inbox"), place=Place(SHA, 0, -1), raw=b"\xff\xfe")
+    for _ in range(2):
+        files.save_dead_file(database, dead)
+    [stored] = deadletters.listing(database)
+    assert (stored.source, stored.stream, stored.position, stored.reason) == ("inbox", SHA, -1, "bad_file")
+    assert stored.raw == b"\xff\xfe"
+
+
+def test_dead_letters_are_listed_newest_first_and_chosen(database: Database) -> None:
+    """By source and reason, at most `limit`; counts leave replayed ones out."""
+    deadletters.save(database, [letter(n, Reason.BAD_ID if n % 2 else Reason.BAD_JSON) for n in range(6)])
+    deadletters.save(database, [letter(0, source="other")])
+    assert [stored.position for stored in deadletters.listing(database, source="posts", limit=3)] == [5, 4, 3]
+    assert [stored.position for stored in deadletters.listing(database, reason=Reason.BAD_ID)] == [5, 3, 1]
+    newest = deadletters.listing(database, limit=1)[0]
+    assert deadletters.get(database, newest.dead_letter_id) == newest
+    assert deadletters.get(database, 10**9) is None
+    assert deadletters.mark_replayed(database, [newest.dead_letter_id], NOW) == 1
+    assert deadletters.counts(database) == {"bad_json": 3, "bad_id": 3}
+    assert deadletters.listing(database, limit=1)[0].replayed_at == NOW
+
+
+def test_a_dead_letter_stays_as_it_was_first_refused(database: Database) -> None:
+    """The same place again is no second letter and does not change the first."""
+    assert deadletters.save(database, [letter(0)]) == 1
+    assert deadletters.save(database, [letter(0, Reason.BAD_ID), letter(1)]) == 1
+    assert [stored.reason for stored in deadletters.listing(database)] == ["bad_json", "bad_json"]
+
+
+def test_a_dead_letter_keeps_at_most_64_kib(database: Database) -> None:
+    """Longer bytes are cut and marked as cut; NUL in the sentence is replaced."""
+    long = msgspec.structs.replace(letter(0), raw=b"x" * (MAX_RAW_BYTES + 1), detail="odd \0 sign")
+    deadletters.save(database, [long, letter(1)])
+    short_one, long_one = deadletters.listing(database)
+    assert (len(long_one.raw or b""), long_one.raw_truncated) == (65_536, True)
+    assert long_one.detail == "odd � sign"
+    assert short_one.raw_truncated is False
+
+
+def test_purge_deletes_what_fits_every_condition(database: Database) -> None:
+    """ids, before, source and replayed narrow each other."""
+    deadletters.save(database, [letter(n) for n in range(4)])
+    deadletters.save(database, [letter(0, source="other")])
+    replayed = [stored.dead_letter_id for stored in deadletters.listing(database, source="posts")][:2]
+    deadletters.mark_replayed(database, replayed, NOW)
+    assert deadletters.purge(database, source="other", replayed=True) == 0
+    assert deadletters.purge(database, before=NOW) == 0
+    assert deadletters.purge(database, ids=replayed[:1], before=NOW + timedelta(seconds=1)) == 1
+    assert deadletters.purge(database, replayed=True) == 1
+    assert deadletters.purge(database) == 3
+
+
+def test_another_time_zone_is_refused(database: Database) -> None:
+    """The first zone is remembered; another one names the remedy and exit code 78."""
+    settings.claim_time_zone(database, "Europe/Berlin")
+    settings.claim_time_zone(database, "Europe/Berlin")
+    with pytest.raises(ConfigError, match=r"counts its days in Europe/Berlin.*db rebuild-days") as caught:
+        settings.claim_time_zone(database, "UTC")
+    assert caught.value.exit_code == 78
+
+
+def test_the_hash_key_is_made_once(store_url: str, open_database: Callable[[str], Database]) -> None:
+    """32 random bytes, the same for everybody who opens the store."""
+    key = settings.hash_key(open_database(store_url))
+    assert len(key) == 32
+    assert settings.hash_key(open_database(store_url)) == key
+
+
+def test_daemons_live_while_they_beat(database: Database) -> None:
+    """A beat older than 15 s is dead; the latest state counts; a daemon that ends takes itself off."""
+    instances.beat(database, "a:1", "all", NOW, NOW, {"lag": 5})
+    instances.beat(database, "b:2", "ingest", NOW + timedelta(seconds=1), NOW + timedelta(seconds=8), {})
+    instances.beat(database, "a:1", "all", NOW, NOW + timedelta(seconds=10), {"lag": 0, "at": NOW})
+    [first, second] = instances.live(database, NOW + timedelta(seconds=20))
+    assert (first.instance, first.state["lag"], first.beat_at) == ("a:1", 0, NOW + timedelta(seconds=10))
+    assert (second.instance, second.role) == ("b:2", "ingest")
+    assert [one.instance for one in instances.live(database, NOW + timedelta(seconds=24))] == ["a:1"]
+    instances.remove(database, "a:1")
+    assert instances.live(database, NOW + timedelta(seconds=11)) == [second]
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    name: str = "social-gru"
+    sha256: str = "0123abcd" * 8
+    classes: tuple[str, ...] = ("negative", "neutral", "positive")
+    languages: tuple[str, ...] = ("en",)
+    pred_threshold: float = 0.5
+    metrics: dict[str, float] = field(default_factory=lambda: {"macro_recall": 0.61})
+
+
+def test_models_are_noted_when_first_loaded(database: Database) -> None:
+    """The first load stays; classes, languages and metrics come back as they were."""
+    models.register(database, "social-gru@0123abcd", _Bundle(), NOW)
+    models.register(database, "social-gru@0123abcd", _Bundle(), NOW + timedelta(days=1))
+    [stored] = models.listing(database)
+    assert (stored.loaded_at, stored.classes, stored.languages) == (NOW, ("negative", "neutral", "positive"), ("en",))
+    assert stored.metrics == {"macro_recall": 0.61}
+
+
+def test_a_seek_back_reads_again_and_counts_once(database: Database) -> None:
+    """After a reset the same records are seen before, and the position moves on from there."""
+    saver = Saver(database, rules())
+    batch = scored([post(offset) for offset in range(5)])
+    [at] = batch.batch.positions
+    saver.save(batch)
+    positions.reset(database, "posts", at, 0)
+    assert saver.save(batch).n_seen_before == 5
+    assert positions.load(database, "posts") == {at: Position(5, None)}

@@ -1,0 +1,226 @@
+"""Transactions, retries and outages; locks between daemons."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from batches import post, rows, rules, scored
+from fixtures_postgres import PostgresServer
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from monitor.errors import ConfigError, StoreUnavailable
+from monitor.store import daily, migrate
+from monitor.store.database import Database, daemon_lock
+from monitor.store.saving import Saver
+
+
+def n_posts(db: Database) -> int:
+    """Rows in `posts`."""
+    return int(str(rows(db, "SELECT count(*) FROM posts")[0][0]))
+
+
+def test_what_work_raises_rolls_back(database: Database) -> None:
+    """An exception inside `run` leaves nothing behind and comes out as it is."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO settings (name, value) VALUES ('a', 'b')"))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        database.run(work)
+    assert rows(database, "SELECT * FROM settings") == []
+
+
+def test_read_sees_one_state(database: Database) -> None:
+    """Two statements of one `read` agree, whatever is written between them."""
+    count = text("SELECT count(*) FROM settings")
+    add = text("INSERT INTO settings (name, value) VALUES ('a', 'b')")
+
+    def work(connection: Connection) -> tuple[int, int]:
+        before: int = connection.execute(count).scalar_one()
+        database.run(lambda other: other.execute(add))
+        return before, connection.execute(count).scalar_one()
+
+    assert database.read(work) == (0, 0)
+    assert rows(database, "SELECT name FROM settings") == [("a",)]
+
+
+def test_broken_rules_are_not_taken_for_an_outage(database: Database) -> None:
+    """An integrity error is a bug: it comes out at once, without the values, which may be user text."""
+    add = text("INSERT INTO settings (name, value) VALUES (:name, :value)")
+    database.run(lambda c: c.execute(add, {"name": "a", "value": "private words"}))
+    with pytest.raises(IntegrityError) as caught:
+        database.run(lambda c: c.execute(add, {"name": "a", "value": "private words"}))
+    assert "private words" not in str(caught.value)
+
+
+def test_a_database_without_tables_names_the_remedy(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """Missing tables are a matter of configuration: `db upgrade`."""
+    db = open_database(f"sqlite:///{tmp_path}/new/deep/empty.db")
+    with pytest.raises(ConfigError, match="db upgrade"):
+        n_posts(db)
+    assert (tmp_path / "new" / "deep" / "empty.db").exists()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """store.url that points at some other file ends with a sentence, not a traceback."""
+    (tmp_path / "notes.txt").write_text("These are notes, " * 100)
+    with pytest.raises(ConfigError, match="not a readable SQLite database"):
+        n_posts(open_database(f"sqlite:///{tmp_path}/notes.txt"))
+
+
+def test_a_folder_that_cannot_be_made_is_an_outage(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """A file where the folder should be: StoreUnavailable names the folder."""
+    (tmp_path / "data").write_text("")
+    with pytest.raises(StoreUnavailable, match="folder"):
+        n_posts(open_database(f"sqlite:///{tmp_path}/data/sentiment.db"))
+
+
+def test_sqlite_waits_for_another_writer(open_database: Callable[[str], Database], sqlite_url: str) -> None:
+    """A second writer waits for the first instead of failing, even where it reads before it writes."""
+    first, second = open_database(sqlite_url), open_database(sqlite_url)
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO settings (name, value) VALUES ('first', '')"))
+        holds.set()
+        may_end.wait(20)
+
+    thread = threading.Thread(target=lambda: first.run(hold))
+    thread.start()
+    assert holds.wait(20)
+    threading.Timer(0.3, may_end.set).start()
+
+    def read_then_write(connection: Connection) -> int:
+        n: int = connection.execute(text("SELECT count(*) FROM settings")).scalar_one()
+        connection.execute(text("INSERT INTO settings (name, value) VALUES ('second', '')"))
+        return n
+
+    assert second.run(read_then_write) == 1
+    thread.join(20)
+
+
+def test_a_second_daemon_on_one_sqlite_file_is_refused(
+    open_database: Callable[[str], Database], sqlite_url: str
+) -> None:
+    """The refusal says what to do; when the first ends, the file is free."""
+    db = open_database(sqlite_url)
+    with daemon_lock(db), pytest.raises(StoreUnavailable, match=r"one daemon at a time.*PostgreSQL"), daemon_lock(db):
+        pass
+    with daemon_lock(db):
+        pass
+
+
+@pytest.mark.postgres
+def test_any_number_of_daemons_may_use_postgresql(open_database: Callable[[str], Database], postgres_url: str) -> None:
+    """The daemon lock does nothing there."""
+    db = open_database(postgres_url)
+    with daemon_lock(db), daemon_lock(db):
+        pass
+
+
+@pytest.mark.postgres
+def test_deadlocks_are_tried_again(open_database: Callable[[str], Database], postgres_url: str) -> None:
+    """Two transactions that take two rows in opposite orders both end well: the loser is run again."""
+    db = open_database(postgres_url)
+    db.run(lambda c: c.execute(text("INSERT INTO settings (name, value) VALUES ('a', '0'), ('b', '0')")))
+    both_hold = threading.Barrier(2, timeout=20)
+    n_calls: list[str] = []
+
+    def add_to(order: str) -> Callable[[Connection], None]:
+        def work(connection: Connection) -> None:
+            for name in order:
+                add = "UPDATE settings SET value = CAST(CAST(value AS integer) + 1 AS text) WHERE name = :name"
+                connection.execute(text(add), {"name": name})
+                if name == order[0] and n_calls.count(order) == 0:
+                    n_calls.append(order)
+                    both_hold.wait()
+
+        return work
+
+    threads = [threading.Thread(target=db.run, args=(add_to(order),)) for order in ("ab", "ba")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert rows(db, "SELECT value FROM settings ORDER BY name") == [("2",), ("2",)]
+
+
+@pytest.mark.postgres
+def test_sessions_have_the_documented_settings(open_database: Callable[[str], Database], postgres_url: str) -> None:
+    """Locks, statements and idle transactions end by themselves; commits are durable; times are UTC."""
+    names = (
+        "lock_timeout",
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "synchronous_commit",
+        "timezone",
+    )
+    db = open_database(postgres_url)
+    found = db.run(lambda c: [c.execute(text(f"SHOW {name}")).scalar_one() for name in names])
+    assert found == ["10s", "30s", "15s", "on", "UTC"]
+    assert rows(db, "SHOW transaction_isolation") == [("repeatable read",)]
+    assert db.run(lambda c: c.execute(text("SHOW transaction_isolation")).scalar_one()) == "read committed"
+
+
+@pytest.mark.postgres
+def test_a_restart_in_the_middle_loses_and_doubles_nothing(
+    open_database: Callable[[str], Database], restartable_postgres: PostgresServer
+) -> None:
+    """The server crashes between batches and inside one: StoreUnavailable meanwhile, then the batch is saved once."""
+    url = restartable_postgres.create()
+    db = open_database(url)
+    migrate.upgrade(db)
+    saver = Saver(db, rules())
+    saver.save(scored([post(0)]))
+    restartable_postgres.stop()
+    with pytest.raises(StoreUnavailable, match="not available"):
+        saver.save(scored([post(1)]))
+    restartable_postgres.start()
+    assert saver.save(scored([post(1)])).n_inserted == 1
+
+    def cut_off_after_writing(connection: Connection) -> int:
+        connection.execute(text("INSERT INTO settings (name, value) VALUES ('once', '') ON CONFLICT DO NOTHING"))
+        n_attempts.append(1)
+        if len(n_attempts) == 1:
+            end = text("SELECT pg_terminate_backend(:pid)")
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            db.run(lambda other: other.execute(end, {"pid": pid}))
+        return int(connection.execute(text("SELECT count(*) FROM settings")).scalar_one())
+
+    n_attempts: list[int] = []
+    assert db.run(cut_off_after_writing) == 1
+    assert len(n_attempts) == 2
+    assert n_posts(db) == 2
+    assert daily.recount(db) == []
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.postgres
+def test_no_secret_is_ever_shown(open_database: Callable[[str], Database]) -> None:
+    """Neither the description nor the message of an outage has the password, from the URL or from the environment."""
+    with silent_port() as port:
+        url = f"postgresql://monitor@127.0.0.1:{port}/sentiment"
+        for db in (Database(url, password="s3cret"), Database(url.replace("monitor@", "monitor:s3cret@"))):
+            with pytest.raises(StoreUnavailable) as caught:
+                n_posts(db)
+            assert f"postgresql://monitor@127.0.0.1:{port}/sentiment" in str(caught.value)
+            assert "s3cret" not in str(caught.value) + db.describe() + repr(db)
+
+
+@pytest.mark.parametrize("url", ["", "data/sentiment.db", "postgresql://host:port/name"])
+def test_an_unreadable_url_is_a_matter_of_configuration(url: str) -> None:
+    """The message shows what a URL looks like, not the URL, which may hold a password."""
+    with pytest.raises(ConfigError, match=r"sqlite:///data/sentiment\.db"):
+        Database(url)

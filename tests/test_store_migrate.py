@@ -1,0 +1,157 @@
+"""Migrations: the schema they make is the schema of schema.py; several at once; newer and older databases."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from fixtures_postgres import PostgresServer
+from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy.dialects import sqlite
+
+from monitor.errors import ConfigError
+from monitor.store import migrate
+from monitor.store.database import Database
+from monitor.store.schema import metadata
+
+
+def differences(connection: Connection) -> list[object]:
+    """What Alembic would change to get from the database to schema.py."""
+    return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def test_migrated_schema_is_that_of_schema_py(database: Database) -> None:
+    """Tables, columns, types, keys, indexes and (PostgreSQL) comments agree."""
+    assert database.read(differences) == []
+    if database.dialect == "postgresql":
+        assert database.read(comments) == {
+            **{table.name: table.comment for table in metadata.sorted_tables},
+            **{f"{table.name}.{column.name}": column.comment for table in metadata.sorted_tables for column in table.c},
+        }
+
+
+def comments(connection: Connection) -> dict[str, str | None]:
+    """Every comment of the database, by table and table.column."""
+    stored = MetaData()
+    stored.reflect(connection)
+    tables = [table for table in stored.sorted_tables if table.name != "alembic_version"]
+    return {table.name: table.comment for table in tables} | {
+        f"{table.name}.{column.name}": column.comment for table in tables for column in table.c
+    }
+
+
+def test_sqlite_types_are_spelt_as_in_schema_py(open_database: Callable[[str], Database], sqlite_url: str) -> None:
+    """SQLite compares no types by itself: the declared ones are those of schema.py, column by column, keys too."""
+    inspector = open_database(sqlite_url).read(declared)
+    expected = {
+        table.name: [
+            (column.name, column.type.compile(sqlite.dialect()), bool(column.nullable), column.primary_key)
+            for column in table.c
+        ]
+        for table in metadata.sorted_tables
+    }
+    assert inspector == expected
+
+
+def declared(connection: Connection) -> dict[str, list[tuple[str, str, bool, bool]]]:
+    """(name, type, nullable, in the primary key) of every column, by table."""
+    tables = [name for name in inspect(connection).get_table_names() if name != "alembic_version"]
+    pragma = {name: connection.execute(text(f"PRAGMA table_info({name})")).all() for name in tables}
+    return {name: [(row[1], row[2], not row[3], row[5] > 0) for row in found] for name, found in pragma.items()}
+
+
+def test_every_table_and_column_has_a_comment() -> None:
+    """The schema explains itself."""
+    for table in metadata.sorted_tables:
+        assert table.comment
+        assert all(column.comment for column in table.c)
+
+
+def test_upgrade_says_whether_it_did_anything(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """None, then upgraded to the head, then nothing to do; `check` agrees at each step."""
+    db = open_database(f"sqlite:///{tmp_path}/with %percent and space/new.db")
+    assert migrate.current(db) is None
+    with pytest.raises(ConfigError, match=r"has no tables yet.*db upgrade"):
+        migrate.check(db)
+    assert migrate.upgrade(db) is True
+    assert migrate.current(db) == migrate.head()
+    migrate.check(db)
+    assert migrate.upgrade(db) is False
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """A database that a later program has migrated is left alone, with the remedy in the message."""
+    db = open_database(f"sqlite:///{tmp_path}/newer.db")
+    migrate.upgrade(db)
+    db.run(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    for refused in (migrate.check, migrate.upgrade):
+        with pytest.raises(ConfigError, match="9999, which is newer than this program") as caught:
+            refused(db)
+        assert caught.value.exit_code == 78
+    assert migrate.current(db) == "9999"
+
+
+def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
+    """Tables and version number come in one transaction, on SQLite too."""
+    db = open_database(f"sqlite:///{tmp_path}/half.db")
+    db.run(lambda c: c.execute(text("CREATE TABLE recent_outcomes (x INTEGER)")))  # in the way of a late step
+    with pytest.raises(Exception, match="recent_outcomes"):
+        migrate.upgrade(db)
+    assert db.read(lambda c: inspect(c).get_table_names()) == ["recent_outcomes"]
+    assert migrate.current(db) is None
+
+
+def upgrade_at_once(urls: list[str]) -> list[object]:
+    """What each of several upgrades, started together, returned or raised."""
+    ready = threading.Barrier(len(urls), timeout=30)
+    results: list[object] = []
+
+    def upgrade(url: str) -> None:
+        db = Database(url)
+        ready.wait()
+        try:
+            results.append(migrate.upgrade(db))
+        except Exception as error:  # noqa: BLE001  reported by the test
+            results.append(error)
+        finally:
+            db.close()
+
+    threads = [threading.Thread(target=upgrade, args=(url,)) for url in urls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def test_upgrades_at_once_on_sqlite(tmp_path: Path) -> None:
+    """One of several works, the others wait and find nothing to do."""
+    assert sorted(map(str, upgrade_at_once([f"sqlite:///{tmp_path}/new.db"] * 4))) == [
+        "False",
+        "False",
+        "False",
+        "True",
+    ]
+
+
+@pytest.mark.postgres
+def test_upgrades_at_once_on_postgresql(postgres_server: PostgresServer) -> None:
+    """Replicas that start together: one migrates, the others wait and find nothing to do."""
+    url = postgres_server.create()
+    assert sorted(map(str, upgrade_at_once([url] * 4))) == ["False", "False", "False", "True"]
+
+
+def test_the_store_needs_neither_pandas_nor_alembic_to_be_imported() -> None:
+    """Both are loaded where they are used, so that commands start fast."""
+    modules = (
+        "database, migrate, saving, daily, positions, files, deadletters, forgetting, retention, instances, models"
+    )
+    code = (
+        f"import sys; from monitor.store import {modules}; from monitor import aggregates; "
+        "sys.exit(bool({'pandas', 'alembic', 'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
