@@ -4,7 +4,6 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ _STYLE: Any = {
 }
 
 
-def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path) -> None:
+def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path, max_panels: int = MAX_PANELS) -> None:
     """Write a PNG of `rows` to `path`; `thresholds` has each brand's. Without rows the picture says so.
 
     Raises OSError, and ImportError where matplotlib is missing.
@@ -43,7 +42,7 @@ def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    brands = _largest(rows)
+    brands = _largest(rows, max_panels)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Glyph .* missing"
@@ -54,12 +53,12 @@ def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path
         figure.savefig(path, format="png")
 
 
-def _largest(rows: "Sequence[DailyRow]") -> "dict[str, list[DailyRow]]":
-    """Rows by brand, in alphabetical order, of the MAX_PANELS brands with the most posts."""
+def _largest(rows: "Sequence[DailyRow]", n: int) -> "dict[str, list[DailyRow]]":
+    """Rows by brand, in alphabetical order, of the `n` brands with the most posts."""
     by_brand: dict[str, list[DailyRow]] = defaultdict(list)
     for row in rows:
         by_brand[row.brand].append(row)
-    kept = sorted(by_brand, key=lambda brand: -sum(row.total for row in by_brand[brand]))[:MAX_PANELS]
+    kept = sorted(by_brand, key=lambda brand: -sum(row.total for row in by_brand[brand]))[:n]
     return {brand: by_brand[brand] for brand in sorted(kept)}
 
 
@@ -157,9 +156,8 @@ def _limit(panel: Any, brands: "Mapping[str, list[DailyRow]]", thresholds: Mappi
     values += [thresholds[brand] for brand in brands]
     margin = max(0.05, 0.15 * (max(values) - min(values)))
     panel.set_ylim(max(-0.01, min(values) - margin), min(1.01, max(values) + margin))
-    days = [row.day for rows in brands.values() for row in rows]
-    margin_days = timedelta(hours=18)
-    panel.set_xlim(min(days) - margin_days, max(days) + margin_days)
+    places = [place for rows in brands.values() for place in _places(rows)]
+    panel.set_xlim(min(places) - 0.75, max(places) + 0.75)
 
 
 def _trim(panels: Sequence[Any], n_used: int, n_columns: int) -> None:

@@ -53,7 +53,7 @@ def make_cli(folder: Path, url: str, env: Mapping[str, str] | None = None, **sec
 
 
 def seed(db: Database) -> None:
-    """Twelve days of two brands to DAY, 40 posts a day; acme falls from 0.6 to 0.2 for the last three. Two dead letters."""
+    """Twelve days of two brands to DAY, 40 posts a day; acme falls from 0.6 to 0.2 for three. Two dead letters."""
     records: list[Post] = []
     scores: list[Score | None] = []
     for brand in ("acme", "globex"):

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("daemon",),  # builds everything from the configuration
     ("once",),
     ("jobs",),
-    ("csv_scoring", "dashboard", "delivery", "probe", "report"),
+    ("csv_scoring", "dashboard", "delivery", "probe", "replay", "report"),
     ("brokers",),
     ("sources", "plot"),
     ("store", "slack"),

@@ -85,15 +85,18 @@ def replay(config_path: Path, source: str | None, reason: str | None, ids: tuple
     They keep their original identity: what was counted meanwhile is not counted twice. Letters cut at 64 KiB, whole
     files and those whose content retention has blanked stay as they are.
     """
-    from monitor import replay as replaying
+    from monitor.replay import Wanted
+    from monitor.replay import replay as replay_letters
+    from monitor.scorer import BundleScorer
 
     config = load_config(config_path)
+    scoring = config.scoring
+    skip = scoring.other_languages == "skip"
     with open_store(config) as db:
-        outcome = replaying.replay(config, db, source=source, reason=reason, ids=ids or None)
-    click.echo(
-        f"{outcome.n_replayed} replayed: {outcome.n_inserted} counted, {outcome.n_seen_before} seen before, "
-        f"{outcome.n_refused} refused again; {outcome.n_skipped} cannot be replayed"
-    )
+        scorer = BundleScorer.load(scoring.bundle, scoring.device, config.base_dir, skip_other_languages=skip)
+        outcome = replay_letters(config, db, scorer, Wanted(source, reason, ids or None), datetime.now(UTC))
+    counts = f"{outcome.n_inserted} counted, {outcome.n_seen_before} seen before, {outcome.n_refused} refused again"
+    click.echo(f"{counts}, {outcome.n_skipped} cannot be replayed")
 
 
 @deadletters.command(epilog=example("deadletters purge --replayed", "deadletters purge --before 2026-10-01 --yes"))

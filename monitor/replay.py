@@ -1,0 +1,112 @@
+"""Refused records put through again, as the configuration reads them now, under their original identity."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+
+from monitor.config import AnySource, Config
+from monitor.parsing import Parser
+from monitor.posts import Batch, Post, ScoredBatch
+from monitor.protocols import Scorer
+from monitor.sources.replay import can_be_replayed, records_of
+from monitor.store import daily, deadletters
+from monitor.store import settings as store_settings
+from monitor.store.database import Database
+from monitor.store.deadletters import StoredDeadLetter
+from monitor.store.saving import Saver, SaveRules
+
+_ALL = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which letters to replay; None means any. Those that were replayed before are left out unless named by `ids`."""
+
+    source: str | None = None
+    reason: str | None = None
+    ids: Collection[int] | None = None
+
+    def includes(self, letter: StoredDeadLetter) -> bool:
+        """Whether `letter` is among them."""
+        if self.ids is not None:
+            return letter.dead_letter_id in self.ids
+        return letter.replayed_at is None and self.reason in {None, letter.reason}
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of the letters: counted now, counted before, refused again, or not replayable at all."""
+
+    n_inserted: int = 0
+    n_seen_before: int = 0
+    n_refused: int = 0
+    n_skipped: int = 0
+
+    def plus(self, other: "Replayed") -> "Replayed":
+        """Both together."""
+        return Replayed(
+            self.n_inserted + other.n_inserted,
+            self.n_seen_before + other.n_seen_before,
+            self.n_refused + other.n_refused,
+            self.n_skipped + other.n_skipped,
+        )
+
+
+def replay(config: Config, db: Database, scorer: Scorer, wanted: Wanted, now: datetime) -> Replayed:
+    """Parse, score and save the wanted letters, mark those that were taken, and refresh the daily rows.
+
+    No position moves, and what is refused again stays as it was first refused. Raises StoreUnavailable.
+    """
+    saver = Saver(db, _rules(config, db))
+    total = Replayed()
+    for section in config.sources:
+        if wanted.source in {None, section.name}:
+            total = total.plus(_replay_source(section, config, saver, db, scorer, wanted, now))
+    daily.refresh(db, now)
+    return total
+
+
+def _replay_source(
+    section: AnySource, config: Config, saver: Saver, db: Database, scorer: Scorer, wanted: Wanted, now: datetime
+) -> Replayed:
+    letters = deadletters.listing(db, source=section.name, limit=_ALL)  # all: they number equal rows of a file
+    chosen = {letter.dead_letter_id for letter in letters if wanted.includes(letter)}
+    parser = Parser(section, config.brand, config.zone, config.scoring.max_text_chars)
+    parsed = [(number, record) for number, record in records_of(letters, parser, now) if number in chosen]
+    posts = [(number, record) for number, record in parsed if isinstance(record, Post)]
+    n_skipped = sum(not can_be_replayed(letter) for letter in letters if letter.dead_letter_id in chosen)
+    total = Replayed(n_refused=len(parsed) - len(posts), n_skipped=n_skipped)
+    for chunk in _chunks(posts, config.scoring.max_batch_posts):
+        total = total.plus(_save(chunk, saver, db, scorer, now))
+    return total
+
+
+def _save(chunk: Sequence[tuple[int, Post]], saver: Saver, db: Database, scorer: Scorer, now: datetime) -> Replayed:
+    """Save a chunk; where the store refuses some of it (id conflicts, too many brands), one by one, to know which."""
+    posts = [post for _, post in chunk]
+    scores = scorer.score(posts)
+    saved = saver.save(ScoredBatch(Batch(posts[0].source, [*posts], {}), scores, scorer.model, now))
+    n_refused = sum(saved.refused.values())
+    if n_refused == 0:
+        deadletters.mark_replayed(db, [number for number, _ in chunk], now)
+    elif len(chunk) > 1:
+        again = Replayed()
+        for one in chunk:
+            again = again.plus(_save([one], saver, db, scorer, now))
+        # what the first save inserted, the second one has seen before
+        return replace(again, n_inserted=saved.n_inserted, n_seen_before=len(chunk) - saved.n_inserted - n_refused)
+    return Replayed(saved.n_inserted, saved.n_seen_before, n_refused)
+
+
+def _rules(config: Config, db: Database) -> SaveRules:
+    store = config.store
+    share_of_all = 1.0  # a replay is asked for: it never pauses a source
+    key = store_settings.hash_key(db)
+    return SaveRules(config.max_brands, share_of_all, store.keep_text, store.user_id, key)
+
+
+def _chunks(posts: Iterable[tuple[int, Post]], size: int) -> Iterator[list[tuple[int, Post]]]:
+    remaining = iter(posts)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
