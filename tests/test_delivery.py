@@ -1,5 +1,6 @@
 """Delivery from the outbox to Slack: each failure, then what the outbox says and what the channel shows in the end."""
 
+import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -244,3 +245,45 @@ def test_without_a_token_each_message_is_shown_once(db: Database, caplog: pytest
         "threshold": 0.45,
         "total": 4,
     }
+
+
+TROUBLES = {
+    "429": Answer(429, retry_after="1"),
+    "500": Answer(500),
+    "500 after posting": Answer(500, posts=True),
+    "reset": Answer(drops=True),
+    "reset after posting": Answer(drops=True, posts=True),
+    "page of a proxy": Answer(page="<html>busy</html>"),
+    "not now": Answer(error="service_unavailable"),
+    "refused": Answer(error="is_archived"),
+    "taken": Answer(),
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_through_any_trouble_each_message_is_posted_exactly_once(db: Database, slack: FakeSlack, seed: int) -> None:
+    """Random answers, look-ups that fail, senders that die before and after posting; at the end Slack is well again."""
+    rng = random.Random(seed)
+    now = NOW
+    for step in range(25):
+        now += timedelta(seconds=rng.choice([1, 30, 70, 1000]))
+        if step % 5 == 0:
+            _pending(db, f"brand {step}")
+        if rng.random() < 0.25:
+            _die_holding_a_claim(db, slack, now, posts=rng.random() < 0.5)
+        else:
+            slack.script = [TROUBLES[rng.choice(list(TROUBLES))]]
+            slack.lookups = [Answer(503)] if rng.random() < 0.3 else []
+            deliver(db, _notifier(slack), config(), now, pause=lambda _: None)
+    slack.script, slack.lookups = [], []
+    for _ in range(10):
+        now += timedelta(seconds=1000)
+        _drain(db, slack, now)
+    assert alerts.counts(db) == {"sent": 5}
+    assert sorted(slack.keys()) == sorted(_key(f"brand {step}") for step in range(0, 25, 5))
+
+
+def _die_holding_a_claim(db: Database, slack: FakeSlack, now: datetime, *, posts: bool) -> None:
+    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S)
+    if posts and claimed is not None and claimed.state == "sending":
+        _notifier(slack).send({"text": "the message", "blocks": []}, "#brand-alerts", claimed.alert_key)
