@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import psycopg
 
-from feeds import Message
+from traffic import Message
 
 MEAN_TOLERANCE = 1e-6
 

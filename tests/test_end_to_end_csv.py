@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 from daemon_process import DaemonProcess, wait_until, write_config
-from feeds import FIELDS, csv_bytes, rows
+from traffic import FIELDS, csv_bytes, rows
 from fixtures_daemon import RunOnce
 from stored import check_days, check_totals, is_refreshed, n_posts, posts, select
 
