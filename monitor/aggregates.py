@@ -1,4 +1,7 @@
-"""The daily rule: from additive totals to one row per brand and day. Pure: no clock, no SQL; pandas is loaded on first use."""
+"""The daily rule: from additive totals to one row per brand and day.
+
+Pure: no clock, no SQL; pandas is loaded on first use.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -26,10 +29,10 @@ def daily_frame(totals: "pd.DataFrame") -> "pd.DataFrame":
         mean_pos = sum x / n
         low, high = mean_pos -+ 1.96 sd / sqrt(n),  sd^2 = (sum x^2 - n mean_pos^2) / (n - 1)
 
-    (normal interval of a mean; e.g. Wasserman, All of Statistics, 2004, section 6.3.2). ma3 is the mean of the latest three
-    rows of the brand, this one included: `rolling(3, min_periods=1).mean()`. It is summed from the three days themselves,
-    because pandas' running sum carries rounding over from days before the window, and a row computed alone must have the
-    digits of a row computed with its whole history.
+    (normal interval of a mean; e.g. Wasserman, All of Statistics, 2004, section 6.3.2). ma3 is the mean of the latest
+    three rows of the brand, this one included: `rolling(3, min_periods=1).mean()`. It is summed from the three days
+    themselves, because pandas' running sum carries rounding over from days before the window, and a row computed alone
+    must have the digits of a row computed with its whole history.
     """
     days = _summed(totals)
     mean = days["sum_micro"] / days["n"] / MILLION

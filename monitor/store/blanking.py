@@ -1,4 +1,7 @@
-"""Taking people's words out of rows that stay: posts, dead letters, and the quotes in alerts. The callers say of which rows."""
+"""Taking people's words out of rows that stay: posts, dead letters, and the quotes in alerts.
+
+The callers say of which rows.
+"""
 
 import json
 from collections.abc import Collection
@@ -34,7 +37,10 @@ def blank_messages_in(connection: Connection, which: ColumnElement[bool]) -> int
 
 
 def take_quotes_out_in(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Take the quotes out of the messages of those alerts, which can still be shown and sent; returns how many had some."""
+    """Take the quotes out of the messages of those alerts, which can still be shown and sent.
+
+    Returns how many had some.
+    """
     query = select(alerts.c.alert_key, alerts.c.message).where(which, alerts.c.message.contains(_QUOTE))
     rows = connection.execute(query.order_by(alerts.c.alert_key)).all()
     for row in rows:

@@ -19,7 +19,7 @@ def listing(db: Database) -> list[str]:
 def admit_in(
     connection: Connection, wanted: Sequence[str], known: frozenset[str], max_brands: int, now: datetime
 ) -> frozenset[str]:
-    """The brands whose posts may be stored: the known ones, and of `wanted` (in order of appearance) as many new ones as still fit."""
+    """The brands whose posts may be stored: the known ones, and of `wanted` as many new ones as still fit, in order."""
     if known.issuperset(wanted):
         return known
     stored = _stored(connection)
@@ -40,7 +40,8 @@ def admit_in(
 def mark_dirty_in(connection: Connection, days: Mapping[str, date]) -> None:
     """Note for each brand the earliest day whose totals changed.
 
-    Written even where an earlier day is noted already: only a write waits for a refresh that is about to clear the note.
+    Written even where an earlier day is noted already: only a write waits for a refresh that is about to clear the
+    note.
     """
     if not days:
         return

@@ -56,10 +56,10 @@ class Difference:
 
 
 def refresh(db: Database, now: datetime) -> list[str]:
-    """Compute the daily rows of every brand whose totals changed, from the earliest changed day on; returns those brands.
+    """Compute the daily rows of every brand whose totals changed, from its earliest changed day on.
 
-    A row is written, with `updated_at = now`, where a figure changed. Cost grows with the days touched, not with posts.
-    Any number of replicas may refresh at once.
+    Returns those brands. A row is written, with `updated_at = now`, where a figure changed. Cost grows with the days
+    touched, not with posts. Any number of replicas may refresh at once.
     """
     dirty = select(brands.c.brand).where(brands.c.dirty_from.is_not(None)).order_by(brands.c.brand)
     waiting = list(db.read(lambda connection: connection.execute(dirty).scalars().all()))
@@ -85,7 +85,10 @@ def daily_rows(
 
 
 def recount(db: Database) -> list[Difference]:
-    """Compare daily_totals with a recount of every post, a month at a time, each month seen at one moment; changes nothing."""
+    """Compare daily_totals with a recount of every post, a month at a time, each month seen at one moment.
+
+    Changes nothing.
+    """
     return [
         difference
         for since, until in _months(db)
@@ -94,10 +97,10 @@ def recount(db: Database) -> list[Difference]:
 
 
 def rebuild(db: Database, zone: str, now: datetime | None = None) -> int:
-    """Count every day again in `zone`: the day of each post from its created_at, totals from posts, daily rows from totals, and the zone.
+    """Count every day again in `zone`: day of each post, totals, daily rows, and the stored zone.
 
-    One transaction: it happens whole or not at all, and other writers wait (a daemon that counts in another zone must not run).
-    Memory is bounded. Returns how many posts changed their day.
+    One transaction: it happens whole or not at all, and other writers wait (a daemon that counts in another zone must
+    not run). Memory is bounded. Returns how many posts changed their day.
     """
     return db.run(lambda connection: _rebuild_in(connection, zone, now or datetime.now(UTC)))
 

@@ -1,4 +1,7 @@
-"""The way into the database: engine, transactions, retries. Everything else in this room takes a Database as its first argument."""
+"""The way into the database: engine, transactions, retries.
+
+Everything else in this room takes a Database as its first argument.
+"""
 
 import fcntl
 import random
@@ -45,7 +48,10 @@ class Database:
     """SQLite or PostgreSQL behind two calls, `run` and `read`; safe to share between threads."""
 
     def __init__(self, url: str, password: str | None = None) -> None:
-        """Open nothing yet. `password` goes into a PostgreSQL URL that has none. Raises ConfigError for a URL that cannot be read."""
+        """Open nothing yet. `password` goes into a PostgreSQL URL that has none.
+
+        Raises ConfigError for a URL that cannot be read.
+        """
         self._url = _with_driver(url, password)
         self.dialect = self._url.get_backend_name()  # "sqlite" or "postgresql"
         self._engine = _sqlite_engine(self._url) if self.dialect == "sqlite" else _postgresql_engine(self._url)
@@ -65,9 +71,10 @@ class Database:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Call `work` inside one write transaction and commit; return what it returned.
 
-        `work` is called again from the start after a deadlock, a lock timeout or a serialization failure, and once after a lost connection,
-        even where the commit itself was in doubt: it must give the same result when its effects are there already.
-        Raises StoreUnavailable for what may pass, ConfigError where tables are missing; what `work` raises rolls back and comes out.
+        `work` is called again from the start after a deadlock, a lock timeout or a serialization failure, and once
+        after a lost connection, even where the commit itself was in doubt: it must give the same result when its
+        effects are there already. Raises StoreUnavailable for what may pass, ConfigError where tables are missing; what
+        `work` raises rolls back and comes out.
         """
         options = {"begin": "BEGIN IMMEDIATE"} if self.dialect == "sqlite" else {}
         return self._repeat(work, options)
@@ -80,7 +87,10 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A connection without a transaction around it (each statement commits), for session locks. Raises as `run` does."""
+        """A connection without a transaction around it (each statement commits), for session locks.
+
+        Raises as `run` does.
+        """
         try:
             connection = self._engine.connect()
         except (DBAPIError, PoolTimeoutError) as error:
@@ -121,7 +131,7 @@ class Database:
 
 
 def insert_into(connection: Connection, table: Table) -> Any:
-    """An INSERT that knows ON CONFLICT, in the dialect of the connection (the two dialects' classes share no typed base)."""
+    """An INSERT that knows ON CONFLICT, in the connection's dialect (the two classes share no typed base)."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
@@ -146,7 +156,8 @@ def stop_writers(connection: Connection) -> None:
 def daemon_lock(db: Database) -> Iterator[None]:
     """Hold the SQLite file for one daemon; PostgreSQL needs no such lock.
 
-    Raises AlreadyRunning in plain words when another daemon holds it. The lock dies with its holder, so nothing is left to clean up.
+    Raises AlreadyRunning in plain words when another daemon holds it. The lock dies with its holder, so nothing is left
+    to clean up.
     """
     if db.path is None:
         yield

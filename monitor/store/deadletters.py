@@ -36,7 +36,10 @@ def save(db: Database, letters: Sequence[DeadLetter], *, keep_raw: bool = True) 
 
 
 def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: bool) -> int:
-    """`save` inside a transaction of the caller; rows go in sorted by their key, so that two savers cannot block each other for good."""
+    """`save` inside a transaction of the caller.
+
+    Rows go in sorted by their key, so that two savers cannot block each other for good.
+    """
     if not letters:
         return 0
     rows = sorted((_row_of(letter, keep_raw=keep_raw) for letter in letters), key=_key_of_row)
@@ -71,7 +74,7 @@ def purge(
     source: str | None = None,
     replayed: bool = False,
 ) -> int:
-    """Delete the dead letters that fit every given condition (received before, of a source, replayed ones only); returns how many."""
+    """Delete the dead letters that fit every given condition (`replayed`: replayed ones only); returns how many."""
     statement = delete(dead_letters)
     if ids is not None:
         statement = statement.where(dead_letters.c.dead_letter_id.in_(list(ids)))

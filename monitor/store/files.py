@@ -1,4 +1,7 @@
-"""Files taken from drop folders, and what became of their rows. The counters are written by `save`, with the rows themselves."""
+"""Files taken from drop folders, and what became of their rows.
+
+The counters are written by `save`, with the rows themselves.
+"""
 
 import json
 from dataclasses import dataclass
@@ -35,8 +38,8 @@ class FileCounts:
 def take(db: Database, source: str, taken_name: str, name: str, sha256: str, now: datetime) -> None:
     """Note that a file was taken, and start its content at row 0, in one transaction.
 
-    Taking the same content again reads it again (names and earlier readings suppress nothing, only row keys do); a second call for a name
-    that is known (a crash between this and the move) leaves counters and position alone.
+    Taking the same content again reads it again (names and earlier readings suppress nothing, only row keys do); a
+    second call for a name that is known (a crash between this and the move) leaves counters and position alone.
     """
 
     def work(connection: Connection) -> None:
@@ -100,7 +103,10 @@ def save_dead_file(db: Database, dead_letter: DeadLetter, *, keep_raw: bool = Tr
 def add_counts_in(
     connection: Connection, source: str, taken_name: str, saved: Saved, refused: list[tuple[str, int | None]]
 ) -> None:
-    """Add one batch to a file's counters; `refused` has (reason, line) of each refused record, in the order of the file."""
+    """Add one batch to a file's counters.
+
+    `refused` has (reason, line) of each refused record, in the order of the file.
+    """
     statement = select(files.c.counted, files.c.seen_before, files.c.refused).where(
         files.c.source == source, files.c.taken_name == taken_name
     )

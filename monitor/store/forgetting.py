@@ -41,11 +41,12 @@ def forget(
     user: str | None = None,
     hash_key: bytes,
 ) -> Forgotten:
-    """Delete the posts of a file (as dropped, or its name in done/), with an id, or of a user, and what they counted; give exactly one.
+    """Delete the posts of a file (as dropped, or its name in done/), with an id, or of a user; give exactly one.
 
-    In one transaction: totals are corrected, daily rows follow at the next refresh, keys are free again (a row that is dropped again
-    counts again), a file's position starts at row 0. Posts whose user retention has blanked cannot be found by user. Dead letters keep
-    place and reason, but lose their bytes where they are of the file, or hold the id or user as a field; alerts of those days lose quotes.
+    What they counted goes in the same transaction, daily rows follow at the next refresh. Keys are free again (a row
+    that is dropped again counts again), a file's position starts at row 0. Posts whose user retention has blanked
+    cannot be found by user. Dead letters keep place and reason, but lose their bytes where they are of the file, or
+    hold the id or user as a field; alerts of those days lose their quotes.
     """
     shas = files.shas_of(db, file) if file is not None else []
     value = id if id is not None else user

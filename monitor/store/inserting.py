@@ -1,4 +1,4 @@
-"""Posts into their table, as few statements as each database allows: one INSERT from arrays, or one batched INSERT after a look-up."""
+"""Posts into their table: one INSERT from arrays on PostgreSQL, one batched INSERT after a look-up on SQLite."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
@@ -45,7 +45,7 @@ _TYPES = {"created_at": "timestamptz", "day": "date", "pred": "integer"} | dict.
 _COLUMNS = ", ".join((*PostRow._fields, *BatchColumns._fields))
 _CASTS = ", ".join(f"CAST(u.{name} AS {_TYPES.get(name, 'text')})" for name in PostRow._fields)
 _UNFOLDED = ", ".join(f"json_array_elements_text(CAST(:{name} AS json))" for name in PostRow._fields)
-#: one JSON array per column, unfolded side by side: twice as fast as the driver's arrays, which are put together in Python
+#: one JSON array per column, unfolded side by side: twice as fast as the driver's arrays, which are made in Python
 _FROM_ARRAYS = text(
     f"INSERT INTO posts ({_COLUMNS}) "  # noqa: S608  built from the names above, no values
     f"SELECT {_CASTS}, CAST(:source AS text), CAST(:model AS text), CAST(:scored_at AS timestamptz) "
@@ -92,5 +92,8 @@ def _sqlite_row(row: PostRow) -> tuple[object, ...]:
 
 
 def _sqlite_time(moment: datetime) -> str:
-    """As schema.UtcDateTime stores it; spelt here because binding 4,096 rows through types takes longer than inserting them."""
+    """As schema.UtcDateTime stores it.
+
+    Spelt here because binding 4,096 rows through types takes longer than inserting them.
+    """
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]  # without +00:00

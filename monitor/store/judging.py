@@ -1,4 +1,7 @@
-"""The window of a source's recent outcomes: whether too many of its records are bad. Pure; `saving.py` keeps the window in SQL."""
+"""The window of a source's recent outcomes: whether too many of its records are bad.
+
+Pure; `saving.py` keeps the window in SQL.
+"""
 
 from collections.abc import Iterable
 
@@ -14,7 +17,8 @@ REFUSED = "x"
 def judge(source: str, window: str, outcomes: Iterable[bool], max_invalid_share: float) -> str:
     """Follow the outcomes (True: refused) record by record and return the window after them, oldest first.
 
-    Raises TooManyRefused at the first record after which, of the last 1,000 records (at least 100), more than the share were refused.
+    Raises TooManyRefused at the first record after which, of the last 1,000 records (at least 100), more than the share
+    were refused.
     """
     marks = "".join(REFUSED if refused else ACCEPTED for refused in outcomes)
     if REFUSED not in marks and len(window) >= MIN_JUDGED:

@@ -32,9 +32,10 @@ def current(db: Database) -> str | None:
 
 
 def upgrade(db: Database) -> bool:
-    """Bring the schema to `head`; returns whether there was anything to do. Any number may call at once: one works, the others wait.
+    """Bring the schema to `head`; returns whether there was anything to do.
 
-    Raises ConfigError for a database that a newer program has migrated, StoreUnavailable.
+    Any number may call at once: one works, the others wait. Raises ConfigError for a database that a newer program has
+    migrated, StoreUnavailable.
     """
     version = current(db)  # without a lock: most starts end here
     if version == head():
@@ -52,7 +53,7 @@ def check(db: Database) -> None:
     refuse_newer(db, version)
     state = "has no tables yet" if version is None else f"has the older schema {version}; this program needs {head()}"
     raise ConfigError(
-        f"The database {db.describe()} {state}. Run `sentiment-monitor db upgrade`, or set store.migrate_on_start: true."
+        f"The database {db.describe()} {state}. Run `sentiment-monitor db upgrade`, or set store.migrate_on_start."
     )
 
 
@@ -94,7 +95,10 @@ def _alembic_config(**attributes: Any) -> Any:
 
 @contextmanager
 def _migration_lock(db: Database) -> Iterator[None]:
-    """A session lock on PostgreSQL: a transaction's would end with whatever a migration commits. On SQLite BEGIN IMMEDIATE is the lock."""
+    """A session lock on PostgreSQL: a transaction's would end with whatever a migration commits.
+
+    On SQLite BEGIN IMMEDIATE is the lock.
+    """
     if db.dialect == "sqlite":
         yield
         return

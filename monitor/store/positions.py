@@ -1,4 +1,7 @@
-"""Where each source goes on reading, and whether it is paused. `save` moves positions forward; everything else here is asked for by people."""
+"""Where each source goes on reading, and whether it is paused.
+
+`save` moves positions forward; everything else here is asked for by people.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,9 +55,10 @@ def reset_in(connection: Connection, source: str, stream_partition: StreamPartit
 
 
 def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition, int]) -> None:
-    """Pause a source on all its rows. `known` adds rows for what has none yet (value: next offset); existing positions stay as they are.
+    """Pause a source on all its rows.
 
-    Its window of recent outcomes starts again, so that after `resume` it is judged on what comes then.
+    `known` adds rows for what has none yet (value: next offset); existing positions stay as they are. Its window of
+    recent outcomes starts again, so that after `resume` it is judged on what comes then.
     """
 
     def work(connection: Connection) -> None:

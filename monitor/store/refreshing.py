@@ -31,7 +31,8 @@ _NEEDED_TOTALS = (
 def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> list[str]:
     """`refresh` of those brands of `group` that are still dirty, inside a transaction of the caller.
 
-    Their rows in `brands` are locked first: a save that adds totals meanwhile waits with its note, and so marks the brand again.
+    Their rows in `brands` are locked first: a save that adds totals meanwhile waits with its note, and so marks the
+    brand again.
     """
     dirty = select(brands.c.brand, brands.c.dirty_from).where(
         brands.c.brand.in_(group), brands.c.dirty_from.is_not(None)

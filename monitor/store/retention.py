@@ -1,4 +1,7 @@
-"""Retention: people's words go after a while; rows and keys stay, so that counts stay right and replays still count once."""
+"""Retention: people's words go after a while.
+
+Rows and keys stay, so that counts stay right and replays still count once.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,10 +28,11 @@ class Retained:
 
 
 def retain(db: Database, now: datetime, retention_days: int, *, keep_text: bool) -> Retained:
-    """Blank what is older than `retention_days` (text, user_id and lang of posts, bytes of dead letters, messages of alerts).
+    """Blank what is older than `retention_days`: words of posts, bytes of dead letters, messages of alerts.
 
-    With `keep_text` False everything is as if it were too old, but for the messages of newer alerts, which only lose their quotes.
-    Posts go by day, in short transactions; a run that is cut off goes on where it stopped at the next one.
+    With `keep_text` False everything is as if it were too old, but for the messages of newer alerts, which only lose
+    their quotes. Posts go by day, in short transactions; a run that is cut off goes on where it stopped at the next
+    one.
     """
     cutoff = (now - timedelta(days=retention_days)).date()  # days before this one are too old
     n_posts = sum(_blank_day(db, day) for day in _days(db, cutoff if keep_text else date.max))

@@ -1,4 +1,7 @@
-"""The save: posts, dead letters, positions and totals of one micro-batch in ONE transaction. Everything that counts depends on it."""
+"""The save: posts, dead letters, positions and totals of one micro-batch in ONE transaction.
+
+Everything that counts depends on it.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -61,9 +64,10 @@ class Saver:
     def save(self, scored: ScoredBatch) -> Saved:
         """Save a batch; saving it again changes nothing.
 
-        In one transaction: (0) admit new brands, (1) insert the posts that are new, (2) dead letters, (3) positions, (4) totals of what was
-        inserted, (5) the days to refresh, (6) the window of recent outcomes and the file's counters. Rows go in sorted by key, hot rows last.
-        Raises TooManyRefused (nothing is stored; the caller pauses the source or fails the file) and StoreUnavailable (save it again later).
+        In one transaction: (0) admit new brands, (1) insert the posts that are new, (2) dead letters, (3) positions,
+        (4) totals of what was inserted, (5) the days to refresh, (6) the window of recent outcomes and the file's
+        counters. Rows go in sorted by key, hot rows last. Raises TooManyRefused (nothing is stored; the caller pauses
+        the source or fails the file) and StoreUnavailable (save it again later).
         """
         rows, brand_of = self._rows_of(scored)
 
@@ -133,7 +137,10 @@ class Saver:
         return hashed_user(user_id, self._rules.hash_key) if self._rules.user_id == "hash" else storable(user_id)
 
     def _judge_in(self, connection: Connection, work: _Work, before: dict[StreamPartition, int]) -> None:
-        """Judge the records that lie at or after the stored positions; those before were judged when they were saved first."""
+        """Judge the records that lie at or after the stored positions.
+
+        Those before were judged when they were saved first.
+        """
         batch = work.scored.batch
         fresh = [
             (record, outcome)
@@ -156,7 +163,7 @@ class Saver:
 
 
 def _find_outcomes(connection: Connection, work: _Work, inserted: set[str], known: frozenset[str]) -> None:
-    """Fill `outcomes` and `conflicts`: same id and same content was seen before, same id and other content is refused."""
+    """Fill `outcomes` and `conflicts`: a known id was seen before with the same content, is refused with another."""
     firsts = {key: row.content_hash for key, row in work.rows.items() if key in inserted}
     others = [
         key for key, row in work.rows.items() if key not in inserted and row.brand in known and row.id is not None
@@ -188,7 +195,10 @@ def _conflict(post: Post, reason: Reason, scored: ScoredBatch) -> DeadLetter:
 def _move_positions_in(
     connection: Connection, source: str, moved: dict[StreamPartition, int]
 ) -> dict[StreamPartition, int]:
-    """Save positions as the greater of old and new, so that a late writer cannot move them back; returns the old ones."""
+    """Save positions as the greater of old and new, so that a late writer cannot move them back.
+
+    Returns the old ones.
+    """
     if not moved:
         return {}
     streams = {at.stream for at in moved}

@@ -1,4 +1,7 @@
-"""Every table and column of the store, each with its comment. The only place where names and types are spelt; migrations follow it."""
+"""Every table and column of the store, each with its comment.
+
+The only place where names and types are spelt; migrations follow it.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -38,13 +41,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: D102
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         if value is None:
             return None
         moment: datetime = value

@@ -1,4 +1,4 @@
-"""Facts about this store that must not change by accident: the zone its days are counted in, the key of the user hash."""
+"""Facts about this store that must not change by accident: its time zone and the key of the user hash."""
 
 import secrets
 
@@ -13,12 +13,15 @@ HASH_KEY = "user_hash_key"
 
 
 def claim_time_zone(db: Database, zone: str) -> None:
-    """Remember `zone` (an IANA name) the first time; later raise ConfigError where the store counts its days in another one."""
+    """Remember `zone` (an IANA name) the first time, insist on it later.
+
+    Raises ConfigError where the store counts its days in another one.
+    """
     stored = db.run(lambda connection: _value_or_first(connection, TIME_ZONE, zone))
     if stored != zone:
         raise ConfigError(
             f"time_zone is {zone}, but this store counts its days in {stored}. "
-            f"Set time_zone back to {stored}, or run `sentiment-monitor db rebuild-days` to count every day again in {zone}."
+            f"Set time_zone back to {stored}, or run `sentiment-monitor db rebuild-days` to count its days in {zone}."
         )
 
 

@@ -14,5 +14,5 @@ def storable(text: str) -> str:
 
 
 def hashed_user(user_id: str, key: bytes) -> str:
-    """32 hex digits that stand for a user in this store only: keyed BLAKE2b (RFC 7693), so that guessing names offline does not work."""
+    """32 hex digits that stand for a user in this store only: keyed BLAKE2b (RFC 7693), against guessing offline."""
     return blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()

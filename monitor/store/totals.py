@@ -1,4 +1,4 @@
-"""Daily totals: additive integers, so that any order of adding gives the same figures and posts can be taken out again."""
+"""Daily totals: additive integers, so that any order gives the same figures and posts can be taken out again."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -34,7 +34,10 @@ class Totals(NamedTuple):
 
 
 def totals_of(pos_prob: float, pred: int, label: str) -> Totals:
-    """What one scored post adds. `pos_prob` has 6 decimals, so its millionths are exact; its square is rounded to millionths."""
+    """What one scored post adds.
+
+    `pos_prob` has 6 decimals, so its millionths are exact; its square is rounded to millionths.
+    """
     micro = round(pos_prob * MILLION)
     squared = (micro * micro + MILLION // 2) // MILLION
     return Totals(1, pred, int(label == "negative"), int(label == "neutral"), int(label == "positive"), micro, squared)
