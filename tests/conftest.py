@@ -1,7 +1,12 @@
 """Where pytest finds the fixtures: one module per kind of service."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside other work: threads that wait for each other on busy cores take ten times as long
+
 pytest_plugins = [
     "fixtures_daemon",
+    "fixtures_kafka",
     "fixtures_postgres",
     "fixtures_slack",
 ]
