@@ -348,6 +348,7 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
             daemon.start()
             code = daemon.run_until_stopped(reload)
     finally:
+        log.info("stopping")
         daemon.manager.stopping()
         daemon.stop()
     log.info("stopped")
