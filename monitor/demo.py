@@ -1,6 +1,7 @@
 """`demo`: the real daemon in a fresh folder, fed by a simulator; shows rows arriving, the daily table and the alert."""
 
 import logging
+import shutil
 import sys
 import tempfile
 import threading
@@ -102,7 +103,7 @@ def _tell(path: Path, config: Any, stop: threading.Event) -> None:
             url_told = True
             _say(f"Status page: http://127.0.0.1:{config.http.port}/\n")
         total = sum(row.total for row in rows)
-        if total != last_total and not told:
+        if total and total != last_total and not told:
             _say(f"  {total:6,d} posts scored, {len(rows)} daily rows")
         last_total = total
         for alert in alerts:
@@ -131,8 +132,8 @@ def _table(rows: Sequence[Any]) -> str:
 def _next_steps(path: Path) -> str:
     return (
         "Posts keep coming until Ctrl-C. Meanwhile, in another terminal:\n"
-        f"  sentiment-monitor alerts list --config {path}\n"
-        f"  sentiment-monitor report --config {path}\n"
+        f"  {_program()} alerts list --config {path}\n"
+        f"  {_program()} report --config {path}\n"
     )
 
 
@@ -140,10 +141,18 @@ def _goodbye(folder: Path) -> str:
     return (
         f"\nThe demo has ended; what it stored is in {folder} (delete it when you like).\n"
         "To watch your own posts:\n"
-        "  sentiment-monitor init     writes a commented config.yaml\n"
-        "  sentiment-monitor check    says whether everything is in place\n"
-        "  sentiment-monitor run      starts the monitor; drop posts.csv (created_at,text,user_id) into inbox/"
+        f"  {_program()} init     writes a commented config.yaml\n"
+        f"  {_program()} check    says whether everything is in place\n"
+        f"  {_program()} run      starts the monitor; drop posts.csv (created_at,text,user_id) into inbox/"
     )
+
+
+def _program() -> str:
+    """How this program is called from here: by its name where the PATH has it, else by its place in the virtual environment."""
+    own = Path(sys.executable).parent / "sentiment-monitor"
+    if shutil.which("sentiment-monitor") or not own.exists():
+        return "sentiment-monitor"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _say(text: str) -> None:
