@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from monitor.store.daily import DailyRow
 
-MAX_PANELS = 24  #: more brands than this do not fit on a page; those with the most posts are drawn
+MAX_PANELS = 24  #: more brands than this do not fit on a page; those in trouble come first, then those with most posts
 INK, GREY, PALE, BLUE, RED = "#22303c", "#5b6b79", "#9db2c4", "#1769aa", "#c62839"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -42,7 +42,7 @@ def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    brands = _largest(rows, max_panels)
+    brands = _foremost(rows, thresholds, max_panels)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Glyph .* missing"
@@ -53,13 +53,17 @@ def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path
         figure.savefig(path, format="png")
 
 
-def _largest(rows: "Sequence[DailyRow]", n: int) -> "dict[str, list[DailyRow]]":
-    """Rows by brand, in alphabetical order, of the `n` brands with the most posts."""
+def _foremost(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], n: int) -> "dict[str, list[DailyRow]]":
+    """Rows of `n` brands, in alphabetical order: those with days under the threshold, then those with most posts."""
     by_brand: dict[str, list[DailyRow]] = defaultdict(list)
     for row in rows:
         by_brand[row.brand].append(row)
-    kept = sorted(by_brand, key=lambda brand: -sum(row.total for row in by_brand[brand]))[:n]
-    return {brand: by_brand[brand] for brand in sorted(kept)}
+
+    def rank(brand: str) -> tuple[int, int]:
+        mine = by_brand[brand]
+        return -sum(row.ma3 < thresholds[brand] for row in mine), -sum(row.total for row in mine)
+
+    return {brand: by_brand[brand] for brand in sorted(sorted(by_brand, key=rank)[:n])}
 
 
 def _columns(n_panels: int) -> int:
@@ -90,7 +94,11 @@ def _fill(
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     _trim(panels, len(brands), n_columns)
     if n_brands > len(brands):
-        figure.suptitle(f"The {len(brands)} of {n_brands} brands with the most posts", fontsize=9, color=GREY)
+        figure.suptitle(
+            f"{len(brands)} of {n_brands} brands: those with days under the threshold, then those with most posts",
+            fontsize=9,
+            color=GREY,
+        )
 
 
 def _panel(panel: Any, brand: str, rows: "Sequence[DailyRow]", threshold: float) -> None:
