@@ -102,6 +102,6 @@ def test_a_daemon_without_its_database_is_alive(listener: tuple[str, socket.sock
         began = _messages_until(receiver, "READY=1")
         assert daemon.process is not None
         assert "STATUS=" in began[-1]
-        assert all("READY=1" not in message for message in _messages_until(receiver, "WATCHDOG=1", n=5))
+        assert all("READY=1" not in message for message in _messages_until(receiver, "WATCHDOG=1", n=3))
         assert daemon.stop() == 0
         assert "STOPPING=1" in _messages_until(receiver, "STOPPING=1")[-1]
