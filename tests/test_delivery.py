@@ -1,21 +1,17 @@
 """Delivery from the outbox to Slack: each failure, then what the outbox says and what the channel shows in the end."""
 
-import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from alert_histories import after, config, save_days
+from alert_histories import config, save_days
+from deliveries import NOW, decide_dips, dip_of, drain, key_of_dip, notifier_of
 from fixtures_slack import Answer, FakeSlack, dead_url
 
-from monitor.config import Config
-from monitor.delivery import LEASE_S, LOOK_AFTER_S, REFUSED_RETRY_S, RESEND_AFTER_S, backoff_s, deliver
+from monitor.delivery import LOOK_AFTER_S, REFUSED_RETRY_S, RESEND_AFTER_S, backoff_s, deliver
 from monitor.slack import DryRunNotifier, SlackNotifier, WebhookNotifier
 from monitor.store import alerts, evaluation
-from monitor.store.alerts import AlertRow
 from monitor.store.database import Database
-
-NOW = after(0)
 
 
 @pytest.fixture
@@ -24,44 +20,17 @@ def db(sqlite_url: str, open_database: Callable[[str], Database]) -> Database:
     return open_database(sqlite_url)
 
 
-def _pending(db: Database, *brands: str, setting: Config | None = None) -> None:
-    for brand in brands:
-        save_days(db, {0: 0.2}, brand=brand)
-    evaluation.evaluate_all(db, setting or config(), NOW)
-
-
-def _notifier(slack: FakeSlack) -> SlackNotifier:
-    return SlackNotifier(slack.token, slack.url, timeout_s=1)
-
-
-def _key(brand: str) -> str:
-    return f"{brand}/2026-11-01/dip"
-
-
-def _row(db: Database, brand: str = "acme") -> AlertRow:
-    row = alerts.get(db, _key(brand))
-    assert row is not None
-    return row
-
-
-def _drain(db: Database, slack: FakeSlack, now: datetime, setting: Config | None = None) -> int:
-    n = 0
-    while deliver(db, _notifier(slack), setting or config(), now, pause=lambda _: None):
-        n += 1
-    return n
-
-
 def test_waiting_messages_are_sent_once_and_each_to_its_channel(database: Database, slack: FakeSlack) -> None:
     """Sent in order of brands, to the brand's channel where it has one; the row keeps Slack's channel and timestamp."""
     setting = config(brands={"beta": {"channel": "#acme"}})
-    _pending(database, "acme", "beta", setting=setting)
-    assert _drain(database, slack, NOW, setting) == 2
-    assert _drain(database, slack, NOW + timedelta(days=1), setting) == 0
+    decide_dips(database, "acme", "beta", setting=setting)
+    assert drain(database, slack, NOW, setting) == 2
+    assert drain(database, slack, NOW + timedelta(days=1), setting) == 0
     assert [(one.channel, key) for one, key in zip(slack.posted, slack.keys(), strict=True)] == [
-        ("C0BRANDALRT", _key("acme")),
-        ("C0ACMEALERTS", _key("beta")),
+        ("C0BRANDALRT", key_of_dip("acme")),
+        ("C0ACMEALERTS", key_of_dip("beta")),
     ]
-    row = _row(database, "beta")
+    row = dip_of(database, "beta")
     assert (row.state, row.slack_channel, row.slack_ts) == ("sent", "C0ACMEALERTS", slack.posted[1].ts)
     assert row.sent_at is not None
     assert (row.attempts, row.next_attempt_at, row.last_error) == (1, None, None)
@@ -70,15 +39,15 @@ def test_waiting_messages_are_sent_once_and_each_to_its_channel(database: Databa
 def test_too_many_requests_wait_as_long_as_slack_asks(db: Database, slack: FakeSlack) -> None:
     """A 429 was not posted: pending, due after Retry-After, then sent once."""
     slack.script = [Answer(429, retry_after="7")]
-    _pending(db, "acme")
-    assert deliver(db, _notifier(slack), config(), NOW) == 0
-    row = _row(db)
+    decide_dips(db, "acme")
+    assert deliver(db, notifier_of(slack), config(), NOW) == 0
+    row = dip_of(db)
     assert (row.state, row.last_error) == ("pending", "HTTP 429")
     assert row.next_attempt_at is not None
     assert timedelta(seconds=7) <= row.next_attempt_at - NOW < timedelta(seconds=9)
-    assert _drain(db, slack, NOW + timedelta(seconds=6)) == 0
-    assert _drain(db, slack, NOW + timedelta(seconds=9)) == 1
-    assert slack.keys() == [_key("acme")]
+    assert drain(db, slack, NOW + timedelta(seconds=6)) == 0
+    assert drain(db, slack, NOW + timedelta(seconds=9)) == 1
+    assert slack.keys() == [key_of_dip("acme")]
 
 
 def test_what_slack_refuses_is_tried_every_quarter_of_an_hour_until_it_is_put_right(
@@ -86,28 +55,28 @@ def test_what_slack_refuses_is_tried_every_quarter_of_an_hour_until_it_is_put_ri
 ) -> None:
     """A channel that does not exist: pending with Slack's word for it, sent once the configuration names another."""
     wrong = config(slack={"channel": "#nowhere"})
-    _pending(db, "acme", setting=wrong)
-    assert _drain(db, slack, NOW, wrong) == 1
+    decide_dips(db, "acme", setting=wrong)
+    assert drain(db, slack, NOW, wrong) == 1
     assert alerts.failing(db) == (1, "channel_not_found")
-    assert _drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S - 10), wrong) == 0
-    assert _drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S + 10)) == 1
-    assert (_row(db).state, _row(db).attempts) == ("sent", 2)
+    assert drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S - 10), wrong) == 0
+    assert drain(db, slack, NOW + timedelta(seconds=REFUSED_RETRY_S + 10)) == 1
+    assert (dip_of(db).state, dip_of(db).attempts) == ("sent", 2)
     assert alerts.failing(db) == (0, None)
 
 
 def test_a_slack_that_is_away_is_tried_again_with_growing_pauses(db: Database, slack: FakeSlack) -> None:
     """Nothing listens: tried after 5, 10, 20 seconds up to five minutes, once per run; later it arrives once."""
-    _pending(db, "acme")
+    decide_dips(db, "acme")
     away = SlackNotifier("xoxb-good", dead_url(), timeout_s=1)
     now = NOW
     for _ in range(3):
         assert deliver(db, away, config(), now) == 0
-        row = _row(db)
+        row = dip_of(db)
         assert row.state == "pending"
         assert row.next_attempt_at is not None
         now = row.next_attempt_at
     assert now - NOW >= timedelta(seconds=5 + 10 + 20)
-    assert _drain(db, slack, now) == 1
+    assert drain(db, slack, now) == 1
     assert [backoff_s(attempt) for attempt in (1, 2, 7, 100)] == [5.0, 10.0, 300.0, 300.0]
 
 
@@ -121,37 +90,37 @@ def test_what_was_posted_without_an_answer_is_found_and_not_repeated(
 ) -> None:
     """Unknown first; the look-up finds the key in the channel's history: sent, and the channel shows it once."""
     slack.script = [doubtful]
-    _pending(db, "acme")
-    assert _drain(db, slack, NOW) == 0
-    assert _row(db).state == "unknown"
-    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 1
-    row = _row(db)
+    decide_dips(db, "acme")
+    assert drain(db, slack, NOW) == 0
+    assert dip_of(db).state == "unknown"
+    assert drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 1
+    row = dip_of(db)
     assert (row.state, row.slack_ts, row.attempts) == ("sent", slack.posted[0].ts, 1)
-    assert slack.keys() == [_key("acme")]
+    assert slack.keys() == [key_of_dip("acme")]
 
 
 def test_what_was_not_posted_is_seen_to_be_missing_and_sent(db: Database, slack: FakeSlack) -> None:
     """A 500 that posted nothing: the history says so, and the message goes out in the same breath."""
     slack.script = [Answer(500)]
-    _pending(db, "acme")
-    assert _drain(db, slack, NOW) == 0
-    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 0  # looked: not there
-    assert _row(db).state == "pending"
-    assert _drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 10)) == 1
-    assert slack.keys() == [_key("acme")]
+    decide_dips(db, "acme")
+    assert drain(db, slack, NOW) == 0
+    assert drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 5)) == 0  # looked: not there
+    assert dip_of(db).state == "pending"
+    assert drain(db, slack, NOW + timedelta(seconds=LOOK_AFTER_S + 10)) == 1
+    assert slack.keys() == [key_of_dip("acme")]
 
 
 def test_a_look_up_waits_while_slack_does_not_answer(db: Database, slack: FakeSlack) -> None:
     """History answers 503: still unknown, looked for again a minute later."""
     slack.script = [Answer(silent=True, posts=True)]
     slack.lookups = [Answer(503)]
-    _pending(db, "acme")
-    _drain(db, slack, NOW)
+    decide_dips(db, "acme")
+    drain(db, slack, NOW)
     look_at = NOW + timedelta(seconds=LOOK_AFTER_S + 5)
-    assert _drain(db, slack, look_at) == 0
-    assert _row(db).state == "unknown"
-    assert _drain(db, slack, look_at + timedelta(seconds=65)) == 1
-    assert slack.keys() == [_key("acme")]
+    assert drain(db, slack, look_at) == 0
+    assert dip_of(db).state == "unknown"
+    assert drain(db, slack, look_at + timedelta(seconds=65)) == 1
+    assert slack.keys() == [key_of_dip("acme")]
 
 
 @pytest.mark.parametrize(("mode", "state", "n_posted"), [("at_least_once", "sent", 2), ("at_most_once", "unknown", 1)])
@@ -162,54 +131,21 @@ def test_without_the_history_scope_the_configuration_decides(
     setting = config(slack={"delivery": mode})
     slack.scopes = {"chat:write"}
     slack.script = [Answer(drops=True, posts=True)]
-    _pending(db, "acme", setting=setting)
+    decide_dips(db, "acme", setting=setting)
     now = NOW
     for wait_s in (0.0, LOOK_AFTER_S + 5, RESEND_AFTER_S, 3600.0):
         now += timedelta(seconds=wait_s)
-        _drain(db, slack, now, setting)
-    assert _row(db).state == state
+        drain(db, slack, now, setting)
+    assert dip_of(db).state == state
     assert len(slack.posted) == n_posted
     assert alerts.n_waiting(db) == 0
 
 
-def test_a_sender_that_died_after_posting_is_made_up_for(db: Database, slack: FakeSlack) -> None:
-    """Claimed, posted, killed: when the lease has run out the message is found, not sent again."""
-    _pending(db, "acme")
-    claimed = alerts.claim(db, NOW, LEASE_S)
-    assert claimed is not None
-    _notifier(slack).send({"text": "the message", "blocks": []}, "#brand-alerts", claimed.alert_key)
-    over = NOW + timedelta(seconds=LEASE_S)
-    assert _drain(db, slack, over) == 0
-    assert _row(db).state == "unknown"
-    assert _drain(db, slack, over + timedelta(seconds=LOOK_AFTER_S)) == 1
-    assert _row(db).state == "sent"
-    assert slack.keys() == [_key("acme")]
-
-
-def test_a_sender_that_died_before_posting_is_made_up_for(db: Database, slack: FakeSlack) -> None:
-    """Claimed, killed: when the lease has run out the message is seen to be missing and sent once."""
-    _pending(db, "acme")
-    assert alerts.claim(db, NOW, LEASE_S) is not None
-    for later_s in (LEASE_S, LEASE_S + LOOK_AFTER_S, LEASE_S + LOOK_AFTER_S + 5):
-        _drain(db, slack, NOW + timedelta(seconds=later_s))
-    assert (_row(db).state, _row(db).attempts) == ("sent", 2)
-    assert slack.keys() == [_key("acme")]
-
-
-def test_a_sender_that_was_stopped_after_its_claim_does_not_post(db: Database, slack: FakeSlack) -> None:
-    """The lease is looked at right before the post: with 50 of 60 seconds gone the message goes back instead."""
-    _pending(db, "acme")
-    ticks = iter([0.0, *[50.0] * 9])
-    assert deliver(db, _notifier(slack), config(), NOW, ticks=lambda: next(ticks)) == 0
-    assert slack.posted == []
-    assert _row(db).state == "pending"
-
-
 def test_messages_are_a_second_apart(db: Database, slack: FakeSlack) -> None:
     """Of three messages the second and third wait for the rest of the second since the one before."""
-    _pending(db, "acme", "beta", "gamma")
+    decide_dips(db, "acme", "beta", "gamma")
     pauses: list[float] = []
-    while deliver(db, _notifier(slack), config(), NOW, pause=pauses.append):
+    while deliver(db, notifier_of(slack), config(), NOW, pause=pauses.append):
         pass
     assert len(slack.posted) == 3
     assert len(pauses) == 2
@@ -218,9 +154,9 @@ def test_messages_are_a_second_apart(db: Database, slack: FakeSlack) -> None:
 
 def test_a_webhook_delivers_too(db: Database, slack: FakeSlack) -> None:
     """Sent without timestamp; the channel stays the configured one."""
-    _pending(db, "acme")
+    decide_dips(db, "acme")
     assert deliver(db, WebhookNotifier(slack.webhook_url, timeout_s=1), config(), NOW) == 1
-    row = _row(db)
+    row = dip_of(db)
     assert (row.state, row.slack_channel, row.slack_ts) == ("sent", "#brand-alerts", None)
     assert [one.channel for one in slack.posted] == ["webhook"]
 
@@ -238,52 +174,10 @@ def test_without_a_token_each_message_is_shown_once(db: Database, caplog: pytest
     (record,) = [record for record in caplog.records if record.name == "monitor.delivery"]
     figures = {name: getattr(record, name) for name in ("alert_key", "brand", "day", "rule_ma3", "threshold", "total")}
     assert figures == {
-        "alert_key": _key("acme"),
+        "alert_key": key_of_dip("acme"),
         "brand": "acme",
         "day": "2026-11-01",
         "rule_ma3": pytest.approx(0.2),
         "threshold": 0.45,
         "total": 4,
     }
-
-
-TROUBLES = {
-    "429": Answer(429, retry_after="1"),
-    "500": Answer(500),
-    "500 after posting": Answer(500, posts=True),
-    "reset": Answer(drops=True),
-    "reset after posting": Answer(drops=True, posts=True),
-    "page of a proxy": Answer(page="<html>busy</html>"),
-    "not now": Answer(error="service_unavailable"),
-    "refused": Answer(error="is_archived"),
-    "taken": Answer(),
-}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_through_any_trouble_each_message_is_posted_exactly_once(db: Database, slack: FakeSlack, seed: int) -> None:
-    """Random answers, look-ups that fail, senders that die before and after posting; at the end Slack is well again."""
-    rng = random.Random(seed)
-    now = NOW
-    for step in range(25):
-        now += timedelta(seconds=rng.choice([1, 30, 70, 1000]))
-        if step % 5 == 0:
-            _pending(db, f"brand {step}")
-        if rng.random() < 0.25:
-            _die_holding_a_claim(db, slack, now, posts=rng.random() < 0.5)
-        else:
-            slack.script = [TROUBLES[rng.choice(list(TROUBLES))]]
-            slack.lookups = [Answer(503)] if rng.random() < 0.3 else []
-            deliver(db, _notifier(slack), config(), now, pause=lambda _: None)
-    slack.script, slack.lookups = [], []
-    for _ in range(10):
-        now += timedelta(seconds=1000)
-        _drain(db, slack, now)
-    assert alerts.counts(db) == {"sent": 5}
-    assert sorted(slack.keys()) == sorted(_key(f"brand {step}") for step in range(0, 25, 5))
-
-
-def _die_holding_a_claim(db: Database, slack: FakeSlack, now: datetime, *, posts: bool) -> None:
-    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S)
-    if posts and claimed is not None and claimed.state == "sending":
-        _notifier(slack).send({"text": "the message", "blocks": []}, "#brand-alerts", claimed.alert_key)
