@@ -1,5 +1,6 @@
 """What commands ask the brokers of a Kafka source: partitions and offsets. Joins no group and takes no record."""
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -8,9 +9,13 @@ from typing import Any
 from kafka import TopicPartition
 
 from monitor.config import Config, KafkaSection
+from monitor.errors import SourceUnavailable
 from monitor.posts import StreamPartition
 from monitor.settings import Secrets
 from monitor.sources.kafka_client import Client
+
+CONNECT_S = 3.0
+_DEFAULT_PORT = 9092
 
 
 class Brokers:
@@ -57,9 +62,21 @@ def brokers_of(section: KafkaSection, config: Config, secrets: Secrets) -> Itera
     Raises SourceUnavailable when none answers, ConfigError for settings that cannot work.
     """
     password = secrets.secret(section.password_from) if section.password_from else None
+    if not any(map(_is_reachable, section.bootstrap_servers)):
+        raise SourceUnavailable(f"no Kafka broker answers at {', '.join(section.bootstrap_servers)}")
     client = Client(section, password, config.base_dir)
     try:
         client.open()
         yield Brokers(client)
     finally:
         client.close()
+
+
+def _is_reachable(server: str) -> bool:
+    """Whether anything takes connections at HOST:PORT: asked first, since the client would try for seconds."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]") or server, int(port) if host else _DEFAULT_PORT), CONNECT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
