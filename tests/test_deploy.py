@@ -110,7 +110,8 @@ mount -t tmpfs -o mode=755 tmpfs /mnt
 mkdir /mnt/base /mnt/project /mnt/data
 mount --bind "$base" /mnt/base
 mount --bind "$project" /mnt/project
-case "$base$project" in */root/*) mount -t tmpfs -o mode=755 tmpfs /root ;; esac
+home=$(getent passwd 0 | cut -d: -f6)  # closed to everybody else, and some keep Python there
+case "$base:$project" in *"$home"/*) mount -t tmpfs -o mode=755 tmpfs "$home" ;; esac
 mkdir -p "$base" "$project" 2>/dev/null || true
 mount --bind /mnt/base "$base"
 mount --bind /mnt/project "$project"
