@@ -1,4 +1,4 @@
-"""A small bundle that loads fast, and `run --once` inside the test's own process: three seconds cheaper than a process of its own."""
+"""A small bundle that loads fast, and `run --once` in the test's own process: three seconds cheaper than another."""
 
 import io
 import logging
@@ -30,13 +30,18 @@ RunOnce = Callable[..., int]
 
 @pytest.fixture
 def run_once() -> Iterator[RunOnce]:
-    """`run --once --config PATH` in this process: takes the path, wait_s and secrets, returns the exit code or raises MonitorError."""
+    """`run --once` in this process: takes config, wait_s and secrets, returns the exit code or raises MonitorError."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
     def run(config: Path, wait_s: float = 30.0, **secrets: str) -> int:
         return daemon.run(
-            settings.load(config, {}), once=True, wait_s=wait_s, secrets=Secrets(secrets), signals=_NoSignals(), log_stream=io.StringIO()
+            settings.load(config, {}),
+            once=True,
+            wait_s=wait_s,
+            secrets=Secrets(secrets),
+            signals=_NoSignals(),
+            log_stream=io.StringIO(),
         )
 
     yield run

@@ -9,10 +9,14 @@ from typing import Any
 
 import pandas as pd
 import psycopg
-
 from traffic import Message
 
 MEAN_TOLERANCE = 1e-6
+
+
+def url_in(folder: Path) -> str:
+    """URL of the SQLite file of a configuration in `folder`."""
+    return f"sqlite:///{folder / 'data' / 'sentiment.db'}"
 
 
 def select(url: str, query: str) -> pd.DataFrame:
@@ -28,7 +32,8 @@ def select(url: str, query: str) -> pd.DataFrame:
 
 def count(url: str, query: str) -> int:
     """The one number that a query gives."""
-    return int(select(url, query).iloc[0, 0] or 0)
+    found: Any = select(url, query).iloc[0, 0]
+    return int(found or 0)
 
 
 def n_posts(url: str) -> int:
@@ -52,16 +57,20 @@ def posts(url: str) -> pd.DataFrame:
 
 
 def days_of(posts: pd.DataFrame) -> pd.DataFrame:
-    """The reference: daily rows of posts (brand, day, pos_prob, pred), by brand and day; ma3 as the contract defines it."""
+    """The reference: daily rows of posts (brand, day, pos_prob, pred) by brand and day, ma3 as the contract has it."""
     by_day = posts.groupby(["brand", "day"])
-    days = pd.DataFrame({"total": by_day.size(), "positives": by_day["pred"].sum(), "mean_pos": by_day["pos_prob"].mean()})
+    days = pd.DataFrame(
+        {"total": by_day.size(), "positives": by_day["pred"].sum(), "mean_pos": by_day["pos_prob"].mean()}
+    )
     days["ma3"] = days.groupby("brand")["mean_pos"].transform(lambda means: means.rolling(3, min_periods=1).mean())
     return days
 
 
 def check_days(url: str, posts: pd.DataFrame) -> int:
     """`daily_sentiment` equals the reference made of `posts`; returns the number of rows compared."""
-    found = select(url, "SELECT brand, day, total, positives, mean_pos, ma3 FROM daily_sentiment").set_index(["brand", "day"])
+    found = select(url, "SELECT brand, day, total, positives, mean_pos, ma3 FROM daily_sentiment").set_index(
+        ["brand", "day"]
+    )
     expected = days_of(posts)
     assert set(found.index) == set(expected.index)
     found = found.loc[expected.index]
@@ -79,15 +88,21 @@ def check_totals(url: str) -> None:
     rows["micro"] = (rows["pos_prob"] * 1_000_000).round().astype("int64")
     by_day = rows.groupby(["brand", "day"])
     recount = {
-        key: (len(group), int(group["pred"].sum()), int(group["micro"].sum()), int((group["label"] == "negative").sum()))
+        key: (
+            len(group),
+            int(group["pred"].sum()),
+            int(group["micro"].sum()),
+            int((group["label"] == "negative").sum()),
+        )
         for key, group in by_day
     }
     stored = select(
         url,
-        "SELECT brand, day, sum(n) AS n, sum(positives) AS positives, sum(sum_micro) AS micro, sum(n_negative) AS negative "
-        "FROM daily_totals GROUP BY brand, day",
+        "SELECT brand, day, sum(n) AS n, sum(positives) AS positives, sum(sum_micro) AS micro, "
+        "sum(n_negative) AS negative FROM daily_totals GROUP BY brand, day",
     )
-    totals = {(row.brand, row.day): (int(row.n), int(row.positives), int(row.micro), int(row.negative)) for row in stored.itertuples()}
+    columns = [stored[name].astype("int64") for name in ("n", "positives", "micro", "negative")]
+    totals = dict(zip(zip(stored["brand"], stored["day"], strict=True), zip(*columns, strict=True), strict=True))
     assert totals == recount
 
 
@@ -95,18 +110,26 @@ def check_stream(url: str, sent: Iterable[tuple[Message, int]]) -> None:
     """Every good message is one post, every bad one one dead letter with its reason, and nothing else is there."""
     sent = list(sent)
     good = [message for message, _ in sent if message.reason is None]
-    assert len({message.text for message in good}) == sum(not message.is_repeat for message in good), "the feed repeats itself"
+    assert len({message.text for message in good}) == sum(not message.is_repeat for message in good), (
+        "the feed repeats itself"
+    )
     found = posts(url)
     counted = Counter(zip(found["text"], found["brand"], found["day"], strict=True))
     expected = {(message.text, message.brand, message.day) for message in good}
-    assert set(counted) == expected, f"{len(expected - set(counted))} posts lost, {len(set(counted) - expected)} not ours"
+    assert set(counted) == expected, (
+        f"{len(expected - set(counted))} posts lost, {len(set(counted) - expected)} not ours"
+    )
     assert max(counted.values(), default=1) == 1, "posts counted twice"
     letters = select(url, "SELECT partition, position, reason FROM dead_letters")
     refused = Counter(letters.itertuples(index=False, name=None))
-    assert refused == Counter((message.partition, offset, message.reason) for message, offset in sent if message.reason is not None)
+    assert refused == Counter(
+        (message.partition, offset, message.reason) for message, offset in sent if message.reason is not None
+    )
 
 
 def _connect(url: str) -> Any:
     if url.startswith("sqlite:///"):
-        return sqlite3.connect(f"{Path(url.removeprefix('sqlite:///')).absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+        return sqlite3.connect(
+            f"{Path(url.removeprefix('sqlite:///')).absolute().as_uri()}?mode=ro", uri=True, timeout=10
+        )
     return psycopg.connect(url, connect_timeout=5)

@@ -1,7 +1,5 @@
-"""CSV files through the whole daemon: every row counted once, in the right day, equal to what pandas makes of the input and the scores."""
+"""CSV files through the whole daemon: every row once, in the right day, equal to pandas on the input and the scores."""
 
-import csv
-import gzip
 import hashlib
 import io
 from datetime import UTC, datetime, timedelta
@@ -11,33 +9,22 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 from daemon_process import DaemonProcess, wait_until, write_config
-from traffic import FIELDS, csv_bytes, rows
 from fixtures_daemon import RunOnce
-from stored import check_days, check_totals, is_refreshed, n_posts, posts, select
+from stored import check_days, check_totals, is_refreshed, n_posts, posts, select, url_in
+from traffic import FIELDS, csv_bytes, drop, rows
 
 N_ROWS = 3_000
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """An installation with an empty inbox."""
     (tmp_path / "inbox").mkdir()
     return tmp_path
 
 
-def url_of(folder: Path) -> str:
-    return f"sqlite:///{folder / 'data' / 'sentiment.db'}"
-
-
-def drop(folder: Path, name: str, content: bytes) -> bytes:
-    """Rename a file into place, as the contract asks."""
-    part = folder / "inbox" / f"{name}.part"
-    part.write_bytes(content)
-    part.rename(folder / "inbox" / name)
-    return content
-
-
 def check_file(url: str, content: bytes, zone: str = "UTC") -> None:
-    """Rows, days and scores in the store equal the input file, read by pandas; `position` names each row's place in it."""
+    """Rows and days in the store equal the input file, read by pandas; `position` names each row's place in it."""
     rows = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     found = posts(url).set_index("row").sort_index()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -46,35 +33,41 @@ def check_file(url: str, content: bytes, zone: str = "UTC") -> None:
     assert list(found["text"]) == list(rows["text"])
     assert list(found["brand"]) == list(rows["brand"])
     expected = rows.assign(pos_prob=found["pos_prob"], pred=found["pred"])
-    expected["day"] = pd.to_datetime(rows["created_at"], utc=True, format="ISO8601").dt.tz_convert(ZoneInfo(zone)).dt.date.astype(str)
+    expected["day"] = (
+        pd.to_datetime(rows["created_at"], utc=True, format="ISO8601").dt.tz_convert(ZoneInfo(zone)).dt.date.astype(str)
+    )
     assert list(found["day"]) == list(expected["day"])
     assert check_days(url, expected) > 9
 
 
-def test_a_file_is_counted_as_pandas_counts_it(folder: Path, tiny_bundle: str, run_once: RunOnce, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows, daily rows and ma3 equal the reference; the same content under another name, with ten rows corrected, adds ten."""
+def test_a_file_is_counted_as_pandas_counts_it(
+    folder: Path, tiny_bundle: str, run_once: RunOnce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows, daily rows and ma3 equal the reference; the same again, renamed and with ten rows corrected, adds ten."""
     config = write_config(folder, scoring={"bundle": tiny_bundle})
     given = rows(N_ROWS)
     content = drop(folder, "posts.csv", csv_bytes(given))
     assert run_once(config) == 0
     assert f"inbox: {N_ROWS} counted, 0 seen before, 0 refused" in capsys.readouterr().out
-    check_file(url_of(folder), content)
-    check_totals(url_of(folder))
+    check_file(url_in(folder), content)
+    check_totals(url_in(folder))
 
     for number in range(10):
         given[number * 50] = given[number * 50] | {"text": f"corrected {number}"}
     drop(folder, "posts-corrected.csv", csv_bytes(given))
     assert run_once(config) == 0
     assert f"inbox: 10 counted, {N_ROWS - 10} seen before, 0 refused" in capsys.readouterr().out
-    assert n_posts(url_of(folder)) == N_ROWS + 10
-    check_totals(url_of(folder))
-    check_days(url_of(folder), posts(url_of(folder)))
+    assert n_posts(url_in(folder)) == N_ROWS + 10
+    check_totals(url_in(folder))
+    check_days(url_in(folder), posts(url_in(folder)))
     (report,) = (folder / "inbox" / "done").glob("*-posts-corrected.csv.report.txt")
     assert f"rows counted:     10\nrows seen before: {N_ROWS - 10}\nrows refused:     0\n" in report.read_text()
 
 
 @pytest.mark.parametrize("has_offset", [True, False], ids=["with offsets", "without offsets"])
-def test_days_are_those_of_the_zone_over_both_clock_changes(folder: Path, tiny_bundle: str, run_once: RunOnce, has_offset: bool) -> None:
+def test_days_are_those_of_the_zone_over_both_clock_changes(
+    folder: Path, tiny_bundle: str, run_once: RunOnce, has_offset: bool
+) -> None:
     """Europe/Berlin in March and October 2026: every half hour of the days around, given in UTC or in local time."""
     config = write_config(folder, scoring={"bundle": tiny_bundle}, time_zone="Europe/Berlin")
     zone = ZoneInfo("Europe/Berlin")
@@ -82,18 +75,22 @@ def test_days_are_those_of_the_zone_over_both_clock_changes(folder: Path, tiny_b
     moments = [start + timedelta(minutes=30 * step) for start in starts for step in range(2 * 48)]
     local = [moment.astimezone(zone) for moment in moments]
     stamps = [moment.isoformat() if has_offset else moment.replace(tzinfo=None).isoformat(" ") for moment in local]
-    drop(folder, "dst.csv", csv_bytes([dict(zip(FIELDS, (stamp, f"post {n}", "", "acme"), strict=True)) for n, stamp in enumerate(stamps)]))
+    drop(
+        folder,
+        "dst.csv",
+        csv_bytes([dict(zip(FIELDS, (stamp, f"post {n}", "", "acme"), strict=True)) for n, stamp in enumerate(stamps)]),
+    )
     assert run_once(config) == 0
-    found = posts(url_of(folder)).set_index("row").sort_index()
+    found = posts(url_in(folder)).set_index("row").sort_index()
     assert list(found["day"]) == [moment.date().isoformat() for moment in local]
     # an ambiguous local time is the first of the two; in October that is the hour before the clocks go back
     expected = [moment if has_offset else moment.replace(tzinfo=None, fold=0).replace(tzinfo=zone) for moment in local]
-    stored = select(url_of(folder), "SELECT position, created_at FROM posts")
+    stored = select(url_in(folder), "SELECT position, created_at FROM posts")
     stored["row"] = stored["position"].str.rpartition(":")[2].astype(int)
     assert list(stored.set_index("row").sort_index()["created_at"]) == [
         moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") for moment in expected
     ]
-    check_days(url_of(folder), found)
+    check_days(url_in(folder), found)
 
 
 def test_a_time_that_the_clocks_skip_moves_forward(folder: Path, tiny_bundle: str, run_once: RunOnce) -> None:
@@ -101,24 +98,24 @@ def test_a_time_that_the_clocks_skip_moves_forward(folder: Path, tiny_bundle: st
     config = write_config(folder, scoring={"bundle": tiny_bundle}, time_zone="Europe/Berlin")
     drop(folder, "skipped.csv", b"created_at,text\n2026-03-29 02:30,nobody saw this hour\n")
     assert run_once(config) == 0
-    assert select(url_of(folder), "SELECT created_at FROM posts").iloc[0, 0] == "2026-03-29 01:30:00.000000"
+    assert select(url_in(folder), "SELECT created_at FROM posts").iloc[0, 0] == "2026-03-29 01:30:00.000000"
 
 
 def test_a_killed_daemon_goes_on_in_the_middle_of_a_file(folder: Path, tiny_bundle: str) -> None:
-    """SIGKILL while a file is read: the next start resumes it, every row counts once, equal ones included, and the report adds up."""
+    """SIGKILL while a file is read: the next start resumes it, every row counts once, the report adds up."""
     scoring = {"bundle": tiny_bundle, "max_batch_posts": 200}
     config = write_config(folder, scoring=scoring)
     content = drop(folder, "big.csv", csv_bytes(rows(12_000, seed=2)))
     with DaemonProcess(config) as daemon:
-        wait_until(lambda: 1_000 <= n_posts(url_of(folder)), "the first rows")
+        wait_until(lambda: n_posts(url_in(folder)) >= 1_000, "the first rows")
         daemon.kill()
-    n_first = n_posts(url_of(folder))
+    n_first = n_posts(url_in(folder))
     assert n_first < 12_000
     with DaemonProcess(config) as daemon:
-        wait_until(lambda: n_posts(url_of(folder)) == 12_000 and is_refreshed(url_of(folder)), "every row")
+        wait_until(lambda: n_posts(url_in(folder)) == 12_000 and is_refreshed(url_in(folder)), "every row")
         wait_until(lambda: any((folder / "inbox" / "done").glob("*-big.csv")), "the end of the file")
         assert daemon.stop() == 0
-    check_file(url_of(folder), content)
-    check_totals(url_of(folder))
+    check_file(url_in(folder), content)
+    check_totals(url_in(folder))
     (report,) = (folder / "inbox" / "done").glob("*.report.txt")
     assert "rows counted:     12000\nrows seen before: 0\nrows refused:     0\n" in report.read_text()

@@ -8,17 +8,39 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 from kafka import KafkaProducer
 
 BRANDS = ("acme", "Globex", "Ärger & Söhne", "initech", "hooli")
-WORDS = "love hate good bad not phone shop monday the it is was new my the service app again today really".split()
+WORDS = (
+    "love",
+    "hate",
+    "good",
+    "bad",
+    "not",
+    "phone",
+    "shop",
+    "monday",
+    "the",
+    "it",
+    "is",
+    "was",
+    "new",
+    "my",
+    "the",
+    "service",
+    "app",
+    "again",
+    "today",
+    "really",
+)
 FIELDS = ("created_at", "text", "user_id", "brand")
 
 
 class Message(NamedTuple):
-    """One message. `reason`: why it must be refused; None for a good one. `is_repeat`: a good one that was sent before."""
+    """One message. `reason`: why it must be refused, None for a good one; `is_repeat`: a good one sent before."""
 
     value: bytes | None
     partition: int
@@ -59,19 +81,32 @@ def csv_bytes(rows: Iterable[dict[str, str]], fields: Sequence[str] = FIELDS) ->
     return text.getvalue().encode()
 
 
+def drop(folder: Path, name: str, content: bytes) -> bytes:
+    """Rename a file into place in `folder`/inbox, as the contract asks; returns the content."""
+    inbox = folder / "inbox"
+    inbox.mkdir(exist_ok=True)
+    part = inbox / f"{name}.part"
+    part.write_bytes(content)
+    part.rename(inbox / name)
+    return content
+
+
 #: what can be wrong with a message: reason -> its value, made of a number
 BAD_MESSAGES: tuple[tuple[str, Callable[[int], bytes | None]], ...] = (
     ("bad_json", lambda n: b'{"created_at": "2026-11-20T10:00:00", "text": "cut %d' % n),
     ("bad_json", lambda n: b'["no", "object", %d]' % n),
     ("bad_encoding", lambda n: b'{"created_at": "2026-11-20T10:00:00", "text": "\xff\xfe %d"}' % n),
-    ("null_value", lambda n: None),
+    ("null_value", lambda _: None),
     ("empty_text", lambda n: _json(created_at="2026-11-20T10:00:00", user_id=n)),
     ("empty_text", lambda n: _json(created_at="2026-11-20T10:00:00", text=" \n\t", user_id=n)),
     ("bad_text", lambda n: _json(created_at="2026-11-20T10:00:00", text=n)),
     ("bad_created_at", lambda n: _json(text=f"no time {n}")),
     ("bad_created_at", lambda n: _json(text=f"no such day {n}", created_at="2026-02-30T10:00:00")),
     ("bad_created_at", lambda n: _json(text=f"too early {n}", created_at="1989-12-31T23:59:59")),
-    ("future_created_at", lambda n: _json(text=f"too late {n}", created_at=_iso(datetime.now(UTC) + timedelta(days=3)))),
+    (
+        "future_created_at",
+        lambda n: _json(text=f"too late {n}", created_at=_iso(datetime.now(UTC) + timedelta(days=3))),
+    ),
     ("bad_id", lambda n: _json(text=f"half an id {n}", created_at="2026-11-20T10:00:00", id=n + 0.5)),
     ("bad_id", lambda n: _json(text=f"a true id {n}", created_at="2026-11-20T10:00:00", id=True)),
     ("bad_id", lambda n: _json(text=f"an object {n}", created_at="2026-11-20T10:00:00", id={"n": n})),
@@ -79,10 +114,12 @@ BAD_MESSAGES: tuple[tuple[str, Callable[[int], bytes | None]], ...] = (
 )
 
 
-def messages(n_messages: int, n_partitions: int = 1, seed: int = 1, n_days: int = 5, bad_every: int = 100) -> Iterator[Message]:
-    """Good messages, half of them with an id; every `bad_every`th is bad, and as many are repetitions of an earlier one with its id.
+def messages(
+    n_messages: int, n_partitions: int = 1, seed: int = 1, n_days: int = 5, bad_every: int = 100
+) -> Iterator[Message]:
+    """Good messages, half of them with an id; every `bad_every`th is bad, as many repeat an earlier one and its id.
 
-    Every good text is there once but for the repetitions. An id conflict comes in the partition of the post that it contradicts.
+    Every good text is there once but for these. An id conflict comes in the partition of the post it contradicts.
     """
     choice = random.Random(seed)
     with_id: list[tuple[Message, dict[str, Any]]] = []
@@ -113,7 +150,7 @@ def _bad_message(turn: int, number: int, n_partitions: int, with_id: list[tuple[
 
 
 class Producing:
-    """A thread that produces messages at a steady rate and remembers where each went. Use it in a `with` block."""
+    """A thread that produces messages at a steady rate and remembers where each went; for a `with` block."""
 
     def __init__(self, servers: Sequence[str], topic: str, messages: Iterable[Message], per_s: float) -> None:
         self.sent: list[tuple[Message, int]] = []  # with its offset
@@ -123,12 +160,12 @@ class Producing:
         self._topic = topic
         self._stopping = threading.Event()
         self._producer = KafkaProducer(
-            bootstrap_servers=list(servers), linger_ms=5, metrics_enabled=False, delivery_timeout_ms=180_000, max_block_ms=120_000,
-            max_request_size=2_000_000,
+            bootstrap_servers=list(servers), linger_ms=5, metrics_enabled=False, max_block_ms=120_000,
+            delivery_timeout_ms=180_000, max_request_size=2_000_000,
         )  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="producer")
 
-    def __enter__(self) -> "Producing":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -158,7 +195,7 @@ class Producing:
     def _run(self) -> None:
         try:
             self._produce()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told by `finish`, in the thread of the test
             self.failure = error
         finally:
             self._producer.close()
@@ -170,7 +207,9 @@ class Producing:
             if self._stopping.wait(max(0.0, began + number / self._per_s - time.monotonic())):
                 break
             key = b"tombstone" if message.value is None else None
-            waiting.append((message, self._producer.send(self._topic, message.value, key=key, partition=message.partition)))
+            waiting.append(
+                (message, self._producer.send(self._topic, message.value, key=key, partition=message.partition))
+            )
             if len(waiting) >= 200:
                 self._collect(waiting)
         self._collect(waiting)
