@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -173,8 +174,8 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/api/"
 
 
-@pytest.fixture
-def slack() -> Iterator[FakeSlack]:
+@contextmanager
+def running_slack() -> Iterator[FakeSlack]:
     """A fresh Slack without messages, on a free port of this machine."""
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -187,3 +188,10 @@ def slack() -> Iterator[FakeSlack]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def slack() -> Iterator[FakeSlack]:
+    """`running_slack` for one test."""
+    with running_slack() as fake:
+        yield fake
