@@ -32,7 +32,7 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
     finally:
         daemon.stop()
     _say_counts(daemon.lanes)
-    if any(lane.was_refused for lane in daemon.lanes):
+    if any(lane.was_refused or lane.source.paused() is not None for lane in daemon.lanes):
         return TooManyRefused.exit_code
     return 0 if delivered else Unavailable.exit_code
 
@@ -73,6 +73,8 @@ def _say_counts(lanes: list[Lane]) -> None:
         refused = ", ".join(f"{reason.value} {count}" for reason, count in sorted(lane.refused.items()))
         counts = f"{lane.n_inserted} counted, {lane.n_seen_before} seen before, {lane.refused.total()} refused"
         _say(f"{lane.source.name}: {counts}{f' ({refused})' if refused else ''}")
+        if lane.source.paused() is not None:
+            _say(f"{lane.source.name} is paused: {lane.source.paused()}; see `sources resume {lane.source.name}`")
 
 
 def _say(line: str) -> None:
