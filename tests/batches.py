@@ -1,8 +1,10 @@
 """Batches for store tests, spelt shortly (chosen keys, brands, days, scores), and looks at what the tables hold."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 from doubles import score_of
 from sqlalchemy import Connection, select, text
 
@@ -81,6 +83,25 @@ def scored(
     batch = Batch(source, list(records), positions, file=file)
     given = [score_of(each.text) for each in batch.posts] if scores is None else scores
     return ScoredBatch(batch, given, model, NOW)
+
+
+def mixed_batch(start: int, n: int) -> ScoredBatch:
+    """Posts of several brands and days, with and without ids, some of them bad, some unscored."""
+    rnd = random.Random(start)
+    records = [
+        letter(offset)
+        if rnd.random() < 0.05
+        else post(
+            offset,
+            id=None if rnd.random() < 0.3 else "",
+            brand=rnd.choice(["acme", "globex", "Ünïcode"]),
+            day=DAY - timedelta(days=rnd.randrange(4)),
+            text=f"text {rnd.random()}",
+        )
+        for offset in range(start, start + n)
+    ]
+    batch = scored(records)
+    return msgspec.structs.replace(batch, scores=[None if rnd.random() < 0.1 else score for score in batch.scores])
 
 
 def micro(value: int) -> Score:

@@ -14,9 +14,8 @@ DAY = date(2026, 3, 27)
 
 def totals_row(brand: str, day: date, scores: list[int], model: str = "m") -> dict[str, object]:
     """One row of daily_totals over scores in millionths."""
-    each = [totals_of(score / 1e6, int(score >= 500_000), "positive") for score in scores]
-    sums = [sum(column) for column in zip(*each, strict=True)]
-    return {"brand": brand, "day": day, "source": "s", "model": model, **Totals(*sums)._asdict()}
+    totals = totals_of([(score / 1e6, int(score >= 500_000), "positive") for score in scores])
+    return {"brand": brand, "day": day, "source": "s", "model": model, **totals._asdict()}
 
 
 def test_equals_pandas_over_single_posts() -> None:

@@ -1,43 +1,21 @@
 """The save: what one transaction stores, and that nothing is ever counted twice."""
 
-import random
-import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
 import msgspec
 import pandas as pd
 import pytest
-from batches import DAY, MODEL, NOW, STREAM, everything, letter, micro, post, rows, rules, scored
-from sqlalchemy import Engine, event, select
+from batches import DAY, MODEL, NOW, STREAM, everything, letter, micro, mixed_batch, post, rows, rules, scored
+from sqlalchemy import Engine, event, select, text
 
 from monitor.errors import TooManyRefused
-from monitor.posts import Place, Reason, Record, ScoredBatch, StreamPartition
+from monitor.posts import Place, Reason, Record, StreamPartition
 from monitor.store import brands, daily, deadletters, files, positions
 from monitor.store.database import Database
 from monitor.store.saving import Saver
 from monitor.store.schema import posts
-
-
-def mixed_batch(start: int, n: int) -> ScoredBatch:
-    """Posts of several brands and days, with and without ids, some of them bad, some unscored."""
-    rnd = random.Random(start)
-    records = [
-        letter(offset)
-        if rnd.random() < 0.05
-        else post(
-            offset,
-            id=None if rnd.random() < 0.3 else "",
-            brand=rnd.choice(["acme", "globex", "Ünïcode"]),
-            day=DAY - timedelta(days=rnd.randrange(4)),
-            text=f"text {rnd.random()}",
-        )
-        for offset in range(start, start + n)
-    ]
-    batch = scored(records)
-    return msgspec.structs.replace(batch, scores=[None if rnd.random() < 0.1 else score for score in batch.scores])
 
 
 def test_a_post_is_stored_with_every_column(database: Database) -> None:
@@ -300,38 +278,11 @@ def n_statements_of(action: Callable[[], object]) -> int:
     return len(statements)
 
 
-@pytest.mark.postgres
-def test_two_savers_at_once_neither_block_nor_double(
-    open_database: Callable[[str], Database], postgres_url: str
-) -> None:
-    """Two replicas that save the same posts of many brands in opposite orders end, and every post counts once."""
-    batches = [mixed_brands(start) for start in range(0, 2000, 100)]
-    failures: list[BaseException] = []
-
-    def save_all(order: list[ScoredBatch]) -> None:
-        try:
-            saver = Saver(open_database(postgres_url), rules())
-            for batch in order:
-                saver.save(batch)
-        except BaseException as error:  # noqa: BLE001  reported by the test
-            failures.append(error)
-
-    threads = [threading.Thread(target=save_all, args=(order,)) for order in (batches, batches[::-1], batches)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
-    db = open_database(postgres_url)
-    assert rows(db, "SELECT count(*) FROM posts") == [(2000,)]
-    assert rows(db, "SELECT sum(n) FROM daily_totals") == [(2000,)]
-    assert daily.recount(db) == []
-
-
-def mixed_brands(start: int) -> ScoredBatch:
-    """100 posts of 50 brands, in an order that differs from batch to batch."""
-    offsets = list(range(start, start + 100))
-    random.Random(start).shuffle(offsets)
-    return scored(
-        [post(offset, brand=f"brand {offset % 50}", day=DAY - timedelta(days=offset % 3)) for offset in offsets]
-    )
+def test_a_brand_whose_row_is_gone_gets_one_again(database: Database) -> None:
+    """A daemon that runs while its database is restored from an older dump goes on refreshing brands that it knew."""
+    saver = Saver(database, rules())
+    saver.save(scored([post(0)]))
+    database.run(lambda connection: connection.execute(text("DELETE FROM brands")))
+    saver.save(scored([post(1)]))
+    assert daily.refresh(database, NOW) == ["acme"]
+    assert [row.total for row in daily.daily_rows(database)] == [2]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, or_, select, text, update
+from sqlalchemy import Connection, or_, select, text
 
 from monitor.store.database import Database, insert_into, on_postgresql
 from monitor.store.schema import brands
@@ -37,18 +37,21 @@ def admit_in(
     return stored | frozenset(new)
 
 
-def mark_dirty_in(connection: Connection, days: Mapping[str, date]) -> None:
+def mark_dirty_in(connection: Connection, days: Mapping[str, date], now: datetime) -> None:
     """Note for each brand the earliest day whose totals changed.
 
-    Written even where an earlier day is noted already: only a write waits for a refresh that is about to clear the
-    note.
+    ON CONFLICT locks the row even where an earlier day is noted already and nothing is to be written: so it waits for
+    a refresh that is about to clear the note. A brand without a row (the database was restored under a running daemon)
+    gets one.
     """
     if not days:
         return
-    day: BindParameter[date] = bindparam("changed_day")
-    earliest = case((or_(brands.c.dirty_from.is_(None), brands.c.dirty_from > day), day), else_=brands.c.dirty_from)
-    statement = update(brands).where(brands.c.brand == bindparam("of_brand")).values(dirty_from=earliest)
-    connection.execute(statement, [{"of_brand": brand, "changed_day": days[brand]} for brand in sorted(days)])
+    statement = insert_into(connection, brands)
+    new, old = statement.excluded.dirty_from, brands.c.dirty_from
+    statement = statement.on_conflict_do_update(
+        index_elements=["brand"], set_={"dirty_from": new}, where=or_(old.is_(None), old > new)
+    )
+    connection.execute(statement, [{"brand": name, "added_at": now, "dirty_from": days[name]} for name in sorted(days)])
 
 
 def earliest_days(keys: Iterable[tuple[str, date]]) -> dict[str, date]:

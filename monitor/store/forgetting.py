@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, false, or_, select
@@ -73,7 +73,7 @@ def _forget_in(
     n_posts = connection.execute(delete(posts).where(which)).rowcount
     subtract_in(connection, sums)
     pairs = sorted({(key.brand, key.day) for key in sums})
-    mark_dirty_in(connection, earliest_days(pairs))
+    mark_dirty_in(connection, earliest_days(pairs), datetime.now(UTC))
     n_dead_letters = (
         _blank_letters_of_files_in(connection, shas) if value is None else _blank_letters_with_in(connection, value)
     )

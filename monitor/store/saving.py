@@ -3,7 +3,7 @@
 Everything that counts depends on it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -19,7 +19,7 @@ from monitor.store.inserting import BatchColumns, PostRow, hashes_in, insert_in
 from monitor.store.judging import judge
 from monitor.store.schema import positions, recent_outcomes
 from monitor.store.texts import hashed_user, storable
-from monitor.store.totals import Totals, TotalsKey, add, add_in, totals_of
+from monitor.store.totals import Totals, TotalsKey, add_in, totals_of
 
 INSERTED: Final = "inserted"
 SEEN_BEFORE: Final = "seen before"
@@ -87,7 +87,7 @@ class Saver:
         before = _move_positions_in(connection, batch.source, batch.positions)
         sums = _sums_of(work, inserted)
         add_in(connection, sums)
-        brands.mark_dirty_in(connection, brands.earliest_days((key.brand, key.day) for key in sums))
+        brands.mark_dirty_in(connection, brands.earliest_days((key.brand, key.day) for key in sums), scored.scored_at)
         self._judge_in(connection, work, before)
         return _saved_of(work.outcomes, tuple(work.conflicts)), known
 
@@ -218,13 +218,13 @@ def _move_positions_in(
 
 
 def _sums_of(work: _Work, inserted: set[str]) -> dict[TotalsKey, Totals]:
-    sums: dict[TotalsKey, Totals] = {}
+    scores: defaultdict[TotalsKey, list[tuple[float, int, str]]] = defaultdict(list)
     source, model = work.scored.batch.source, work.scored.model
     for key in inserted:
         row = work.rows[key]
         if row.pos_prob is not None and row.pred is not None and row.label is not None:
-            add(sums, TotalsKey(row.brand, row.day, source, model), totals_of(row.pos_prob, row.pred, row.label))
-    return sums
+            scores[TotalsKey(row.brand, row.day, source, model)].append((row.pos_prob, row.pred, row.label))
+    return {key: totals_of(of_key) for key, of_key in scores.items()}
 
 
 def _is_fresh(record: Record, before: dict[StreamPartition, int]) -> bool:

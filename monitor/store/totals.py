@@ -1,6 +1,6 @@
 """Daily totals: additive integers, so that any order gives the same figures and posts can be taken out again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -33,20 +33,22 @@ class Totals(NamedTuple):
     sumsq_micro: int
 
 
-def totals_of(pos_prob: float, pred: int, label: str) -> Totals:
-    """What one scored post adds.
+def totals_of(scores: Sequence[tuple[float, int, str]]) -> Totals:
+    """What scored posts of one key add up to; each score is (pos_prob, pred, label).
 
-    `pos_prob` has 6 decimals, so its millionths are exact; its square is rounded to millionths.
+    `pos_prob` has 6 decimals, so its millionths are exact; each square is rounded to millionths.
     """
-    micro = round(pos_prob * MILLION)
-    squared = (micro * micro + MILLION // 2) // MILLION
-    return Totals(1, pred, int(label == "negative"), int(label == "neutral"), int(label == "positive"), micro, squared)
-
-
-def add(sums: dict[TotalsKey, Totals], key: TotalsKey, one: Totals) -> None:
-    """Add the figures of one post to the sums."""
-    have = sums.get(key)
-    sums[key] = one if have is None else Totals(*[a + b for a, b in zip(have, one, strict=True)])
+    micros = [round(pos_prob * MILLION) for pos_prob, _, _ in scores]
+    labels = [label for _, _, label in scores]
+    return Totals(
+        n=len(scores),
+        positives=sum(pred for _, pred, _ in scores),
+        n_negative=labels.count("negative"),
+        n_neutral=labels.count("neutral"),
+        n_positive=labels.count("positive"),
+        sum_micro=sum(micros),
+        sumsq_micro=sum((micro * micro + MILLION // 2) // MILLION for micro in micros),
+    )
 
 
 def add_in(connection: Connection, sums: Mapping[TotalsKey, Totals]) -> None:
