@@ -114,7 +114,7 @@ class Parser:
             post_key = key_of("row", self._id_space, brand, created_at.isoformat(), user_id or "", text, str(occurrence))
         return Post(
             post_key, content_hash, self.source, arrival.place, arrival.label, brand, id_, created_at,
-            created_at.astimezone(self._zone).date(), user_id, _lang_of(fields.lang), text, arrival.raw,
+            created_at.astimezone(self._zone).date(), user_id, _lang_of(fields.lang), text, arrival.raw, arrival.line,
         )  # fmt: skip
 
     def _checked_moment(self, value: object, now: datetime) -> datetime:
