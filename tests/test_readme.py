@@ -2,6 +2,9 @@
 
 import calendar
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import time
 from itertools import takewhile
@@ -10,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from example_messages import FALLING, RULE, alert_of, rows_of
+from daemon_process import environment, free_port, wait_until
 from fixtures_slack import FakeSlack
 from pydantic import BaseModel
 from readme_parts import README, ROOT, blocks, figure_rows, metric_rows, names_in, run_tour, table, tables, tour
@@ -20,7 +23,6 @@ from monitor import errors
 from monitor.alerts import Kind
 from monitor.cli import program
 from monitor.config import BrandRule, Config, DropFolderSection, KafkaSection, Section, SourceSection
-from monitor.messages import as_text, render
 from monitor.posts import Reason
 from monitor.store import alerts as alert_store
 from monitor.store.schema import metadata
@@ -66,19 +68,35 @@ def _are_close(said: str, printed: str) -> bool:
 # ---- the alert and the picture -----------------------------------------------------------------------------------
 
 
-def test_the_alert_looks_as_the_program_shows_one() -> None:
-    """The alert at the top has the lines, words and layout of a dip of today, its own figures aside."""
-    rows = rows_of((*FALLING[:5], 0.55, *FALLING[6:]), "Swift Air")
-    quotes = re.findall(r"“(.+)”", blocks("text", "alert")[0].body)
-    assert len(quotes) == 3
-    message = render(alert_of(Kind.DIP, rows, 0, is_running=True), RULE, rows, quotes)
-    assert _shape(blocks("text", "alert")[0].body) == _shape(as_text(message))
+def test_the_demo_shows_the_alert(tmp_path: Path) -> None:
+    """Within a minute the demo prints its daily table and an alert with the layout of the one at the top; SIGINT ends it well."""
+    command = [sys.executable, "-m", "monitor", "demo", "--port", str(free_port())]
+    printed = tmp_path / "printed.txt"
+    with (
+        printed.open("wb") as out,
+        subprocess.Popen(command, stdout=out, env=environment(TMPDIR=str(tmp_path))) as demo,
+    ):
+        try:
+            wait_until(
+                lambda: "Posts keep coming until Ctrl-C" in printed.read_text(encoding="utf-8"), "the demo's alert"
+            )
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(25) == 0
+        finally:
+            demo.kill()
+    shown = printed.read_text(encoding="utf-8")
+    assert re.search(r"^brand +day +total +mean_pos +ma3\n(\S.*\n){15}", shown, re.MULTILINE)
+    assert _shape(shown[shown.index("┌") : shown.index("Posts keep")].strip()) == _shape(
+        blocks("text", "alert")[0].body
+    )
 
 
-def _shape(shown: str) -> list[str]:
+def _shape(alert: str) -> list[str]:
+    """Its lines without figures, dates and bars; quotes, which may be longer or shorter, left out."""
     days, months = "|".join(calendar.day_name), "|".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
-    shown = re.sub(rf"\b(?:{days})\b", "DAY", re.sub(rf"\b(?:{months})\b", "MONTH", shown))
-    return re.sub(r"[\d,]*\d|[▁▂▃▄▅▆▇█·]+", "0", shown).splitlines()
+    shape = re.sub(rf"\b(?:{days})\b", "DAY", re.sub(rf"\b(?:{months})\b", "MONTH", alert))
+    lines = re.sub(r"[\d,]*\d|[▁▂▃▄▅▆▇█·]+", "0", shape).splitlines()
+    return [line for line in lines if not line.startswith("│ ▌")]
 
 
 @pytest.mark.parametrize("path", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT))
