@@ -69,26 +69,24 @@ def _are_close(said: str, printed: str) -> bool:
 
 
 def test_the_demo_shows_the_alert(tmp_path: Path) -> None:
-    """Within a minute the demo prints its daily table and an alert with the layout of the one at the top; SIGINT ends it well."""
+    """Within a minute the demo prints its daily table and an alert laid out like the one at the top; SIGINT ends it."""
+    shown = _printed_by_demo(tmp_path)
+    alert = shown[shown.index("┌") : shown.index("Posts keep")]
+    assert _shape(alert.strip()) == _shape(blocks("text", "alert")[0].body)
+    assert re.search(r"^brand +day +total +mean_pos +ma3\n(\S.*\n){15}", shown, re.MULTILINE)
+
+
+def _printed_by_demo(folder: Path) -> str:
     command = [sys.executable, "-m", "monitor", "demo", "--port", str(free_port())]
-    printed = tmp_path / "printed.txt"
-    with (
-        printed.open("wb") as out,
-        subprocess.Popen(command, stdout=out, env=environment(TMPDIR=str(tmp_path))) as demo,
-    ):
+    printed, env = folder / "printed.txt", environment(TMPDIR=str(folder))
+    with printed.open("wb") as out, subprocess.Popen(command, stdout=out, env=env) as demo:
         try:
-            wait_until(
-                lambda: "Posts keep coming until Ctrl-C" in printed.read_text(encoding="utf-8"), "the demo's alert"
-            )
+            wait_until(lambda: "Posts keep coming" in printed.read_text(encoding="utf-8"), "the demo's alert")
             demo.send_signal(signal.SIGINT)
             assert demo.wait(25) == 0
         finally:
             demo.kill()
-    shown = printed.read_text(encoding="utf-8")
-    assert re.search(r"^brand +day +total +mean_pos +ma3\n(\S.*\n){15}", shown, re.MULTILINE)
-    assert _shape(shown[shown.index("┌") : shown.index("Posts keep")].strip()) == _shape(
-        blocks("text", "alert")[0].body
-    )
+    return printed.read_text(encoding="utf-8")
 
 
 def _shape(alert: str) -> list[str]:
