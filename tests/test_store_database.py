@@ -104,6 +104,20 @@ def test_sqlite_waits_for_another_writer(open_database: Callable[[str], Database
     thread.join(20)
 
 
+def test_a_full_disk_is_an_outage(open_database: Callable[[str], Database], sqlite_url: str) -> None:
+    """No room for a batch: StoreUnavailable, nothing of it is stored, and the same batch fits when there is room."""
+    db = open_database(sqlite_url)
+    saver = Saver(db, rules())
+    batch = scored([post(offset, text="long " * 200) for offset in range(500)])
+    n_pages = db.run(lambda c: c.execute(text("PRAGMA page_count")).scalar_one())
+    db.run(lambda c: c.execute(text(f"PRAGMA max_page_count = {n_pages + 5}")))
+    with pytest.raises(StoreUnavailable, match="full"):
+        saver.save(batch)
+    assert n_posts(db) == 0
+    db.run(lambda c: c.execute(text("PRAGMA max_page_count = 1000000")))
+    assert saver.save(batch).n_inserted == 500
+
+
 def test_a_second_daemon_on_one_sqlite_file_is_refused(
     open_database: Callable[[str], Database], sqlite_url: str
 ) -> None:
@@ -148,6 +162,69 @@ def test_deadlocks_are_tried_again(open_database: Callable[[str], Database], pos
     for thread in threads:
         thread.join(30)
     assert rows(db, "SELECT value FROM settings ORDER BY name") == [("2",), ("2",)]
+
+
+@pytest.mark.postgres
+def test_a_row_locked_by_somebody_else_is_tried_again(
+    open_database: Callable[[str], Database], postgres_url: str
+) -> None:
+    """A lock timeout repeats the transaction, which ends well once the row is free."""
+    db = open_database(postgres_url)
+    db.run(lambda c: c.execute(text("INSERT INTO settings (name, value) VALUES ('hot', '0')")))
+    add = text("UPDATE settings SET value = CAST(CAST(value AS integer) + 1 AS text) WHERE name = 'hot'")
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        connection.execute(add)
+        holds.set()
+        may_end.wait(20)
+
+    thread = threading.Thread(target=db.run, args=(hold,))
+    thread.start()
+    assert holds.wait(20)
+    n_attempts: list[int] = []
+
+    def wait_shortly(connection: Connection) -> None:
+        n_attempts.append(1)
+        if len(n_attempts) == 2:
+            may_end.set()
+        limit = "10ms" if len(n_attempts) == 1 else "20s"
+        connection.execute(text(f"SET LOCAL lock_timeout = '{limit}'"))
+        connection.execute(add)
+
+    db.run(wait_shortly)
+    thread.join(20)
+    assert len(n_attempts) == 2
+    assert rows(db, "SELECT value FROM settings") == [("2",)]
+
+
+@pytest.mark.postgres
+def test_a_statement_that_takes_too_long_is_an_outage(
+    open_database: Callable[[str], Database], postgres_url: str
+) -> None:
+    """A statement timeout is told in the database's words, without the statement."""
+
+    def sleep(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 50"))
+        connection.execute(text("SELECT pg_sleep(20)"))
+
+    with pytest.raises(StoreUnavailable, match="statement timeout") as caught:
+        open_database(postgres_url).run(sleep)
+    assert "pg_sleep" not in str(caught.value)
+
+
+@pytest.mark.postgres
+def test_a_user_without_rights_is_a_matter_of_configuration(
+    open_database: Callable[[str], Database], postgres_url: str
+) -> None:
+    """Waiting would not help: ConfigError names what is forbidden."""
+    admin = open_database(postgres_url)
+    admin.run(lambda c: c.execute(text("CREATE ROLE looker LOGIN")))
+    try:
+        with pytest.raises(ConfigError, match=r"lacks a right.*permission denied for table posts"):
+            n_posts(open_database(postgres_url.replace("postgres:@", "looker:@")))
+    finally:
+        admin.run(lambda c: c.execute(text("DROP ROLE looker")))
 
 
 @pytest.mark.postgres

@@ -125,6 +125,8 @@ class Database:
             return ConfigError(
                 f"The database {self.describe()} lacks tables or columns; run `sentiment-monitor db upgrade` ({words})"
             )
+        if fault is Fault.FORBIDDEN:
+            return ConfigError(f"The user of {self.describe()} lacks a right that the monitor needs: {words}")
         if fault is Fault.NOT_A_DATABASE:
             return ConfigError(f"The file of {self.describe()} is not a readable SQLite database ({words})")
         return StoreUnavailable(f"The database {self.describe()} is not available: {words}")

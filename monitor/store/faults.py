@@ -30,6 +30,7 @@ class Fault(Enum):
     AWAY = "away"  # wait and come back later
     UNMIGRATED = "unmigrated"  # tables or columns are not there
     NOT_A_DATABASE = "not a database"
+    FORBIDDEN = "forbidden"  # the database's user lacks a right
     OURS = "ours"  # a bug or a broken rule: let it out
 
 
@@ -61,6 +62,8 @@ def _fault_of_postgresql(error: DBAPIError) -> Fault:
         return Fault.LOST
     if state in {"42P01", "42703"}:
         return Fault.UNMIGRATED
+    if state == "42501":
+        return Fault.FORBIDDEN
     if state is None:  # libpq speaks without a code while connecting and when the line goes dead
         return Fault.AWAY if type(error.orig).__name__ in {"OperationalError", "ConnectionTimeout"} else Fault.OURS
     return Fault.AWAY if state in _PASSING_CODES or state[:2] in _PASSING_CLASSES else Fault.OURS
@@ -70,7 +73,8 @@ def words_of(error: DBAPIError | PoolTimeoutError, secret: str | None) -> str:
     """The database's own words on one line, without SQL, parameters or `secret`."""
     if isinstance(error, PoolTimeoutError):
         return "all its connections are busy"
-    words = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    told = getattr(getattr(error.orig, "diag", None), "message_primary", None)  # PostgreSQL's, without the statement
+    words = " ".join((told or str(error.orig)).split()) or type(error.orig).__name__
     if secret:
         words = words.replace(secret, "***")
     return words[:300].rstrip(".")
