@@ -106,13 +106,10 @@ def figure_rows() -> list[list[str]]:
     """Set, system, posts, accuracy, macro recall and macro F1, as the shipped bundle's report has them."""
     report = json.loads((ROOT / "models/bundles/social-gru/report.json").read_text(encoding="utf-8"))
     return [
-        [
-            SET_NAMES.get(name, name),
-            report["bundle"] if system == "network" else system,
-            *map(_figure, _chosen(figures)),
-        ]
-        for name, systems in report["sets"].items()
-        for system, figures in systems.items()
+        [shown, report["bundle"] if system == "network" else system, *map(_figure, _chosen(systems[system]))]
+        for name, shown in SET_NAMES.items()
+        if (systems := report["sets"].get(name))
+        for system in sorted(systems, key=lambda system: (system != "network", system))
     ]
 
 
