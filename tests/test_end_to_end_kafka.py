@@ -1,0 +1,221 @@
+"""Kafka through the whole daemon into PostgreSQL: kills, replicas, bad messages, a restored database."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from daemon_process import DaemonProcess, command, free_port, wait_until, write_config
+from fixtures_daemon import RunOnce
+from fixtures_kafka import Broker
+from fixtures_postgres import PostgresServer
+from fixtures_slack import FakeSlack
+from stored import check_days, check_stream, check_totals, count, is_refreshed, n_posts, posts, select
+from traffic import BAD_MESSAGES, Message, Producing, messages
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+
+
+class Site:
+    """A topic, a database and configurations of daemons that share both."""
+
+    def __init__(self, broker: Broker, url: str, folder: Path, bundle: str, n_partitions: int) -> None:
+        self.broker = broker
+        self.url = url
+        self.topic = broker.create_topic(broker.new_name("posts"), n_partitions)
+        self.group = broker.new_name("group")
+        self._folder = folder
+        self._bundle = bundle
+        self._numbers = itertools.count(1)
+
+    def config(self, **sections: Any) -> Path:
+        """A configuration of one more replica."""
+        folder = self._folder / f"replica-{next(self._numbers)}"
+        folder.mkdir()
+        source = {
+            "name": "posts",
+            "kind": "kafka",
+            "bootstrap_servers": self.broker.servers,
+            "topics": [self.topic],
+            "group_id": self.group,
+            "options": {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500},
+        }
+        base = {
+            "sources": [source],
+            "scoring": {"bundle": self._bundle, "max_batch_posts": 300},
+            "store": {"url": self.url},
+        }
+        return write_config(folder, **base | {"http": {"port": free_port()}} | sections)
+
+    def produce(self, messages: Iterable[Message]) -> list[tuple[Message, int]]:
+        """Produce all of them at once; returns them with their offsets."""
+        with Producing(self.broker.servers, self.topic, messages, per_s=1e6) as producing:
+            producing.finish()
+        return producing.sent
+
+    def n_records(self) -> int:
+        """Records that became a post, a dead letter or a repetition: the sum of the stored positions."""
+        try:
+            return count(self.url, "SELECT sum(next_offset) FROM positions")
+        except psycopg.errors.UndefinedTable:
+            return 0
+
+    def wait_for(self, n_records: int, deadline_s: float = 60.0) -> None:
+        """Wait until so many records are through."""
+        wait_until(lambda: self.n_records() >= n_records, f"{n_records} records (now {self.n_records()})", deadline_s)
+
+    def check(self, sent: list[tuple[Message, int]]) -> None:
+        """Everything that was sent is stored once, and totals and daily rows equal a recount."""
+        self.wait_for(len(sent))
+        wait_until(lambda: is_refreshed(self.url), "the daily rows")
+        check_stream(self.url, sent)
+        check_totals(self.url)
+        check_days(self.url, posts(self.url))
+
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def make_site(real_kafka: Broker, postgres_server: PostgresServer, tmp_path: Path, tiny_bundle: str) -> MakeSite:
+    """Makes sites on the session's Apache Kafka and PostgreSQL."""
+    return lambda n_partitions: Site(real_kafka, postgres_server.create(), tmp_path, tiny_bundle, n_partitions)
+
+
+def test_nothing_is_lost_or_doubled_by_kills_while_posts_keep_coming(make_site: MakeSite) -> None:
+    """SIGKILL three times on the way, producing all the while, with and without ids, some bad, some sent again."""
+    site = make_site(n_partitions=3)
+    config = site.config()
+    with Producing(site.broker.servers, site.topic, messages(4_000, n_partitions=3), per_s=300) as producing:
+        for n_killed in range(3):
+            with DaemonProcess(config) as daemon:
+                site.wait_for(site.n_records() + 300 + 200 * n_killed)
+                daemon.kill()
+        with DaemonProcess(config) as daemon:
+            producing.finish()
+            site.check(producing.sent)
+            assert daemon.stop() == 0
+
+
+def test_replicas_share_the_partitions_and_take_over_from_a_killed_one(make_site: MakeSite, slack: FakeSlack) -> None:
+    """Three replicas, six partitions, one killed: every post counts once, each episode is told once."""
+    site = make_site(n_partitions=6)
+    rules = {"threshold": 1.0, "certainty": 0, "min_posts": 5, "hold_s": 0, "slack": {"base_url": slack.url}}
+    configs = [site.config(alerts=rules) for _ in range(3)]
+    env = {"SLACK_BOT_TOKEN": slack.token}
+    with (
+        Producing(site.broker.servers, site.topic, messages(4_000, 6, seed=2), per_s=300) as producing,
+        ExitStack() as replicas,
+    ):
+        daemons = [replicas.enter_context(DaemonProcess(config, env=env)) for config in configs]
+        wait_until(lambda: all(daemon.is_ready() for daemon in daemons), "three replicas")
+        site.wait_for(1_500)
+        daemons[0].kill()
+        producing.finish()
+        site.check(producing.sent)
+        wait_until(lambda: {"sent", "past", "superseded"} >= states(site) and len(slack.keys()) >= 5, "the messages")
+        assert [daemon.stop() for daemon in daemons[1:]] == [0, 0]
+    sent = select(site.url, "SELECT alert_key, episode FROM alerts WHERE state = 'sent' AND kind = 'dip'")
+    assert sent["episode"].is_unique
+    keys = slack.keys()
+    assert sorted(key for key in keys if key.endswith("/dip")) == sorted(sent["alert_key"])
+    assert len(set(keys)) == len(keys)
+
+
+def states(site: Site) -> set[str]:
+    """The states of every alert."""
+    return set(select(site.url, "SELECT DISTINCT state FROM alerts")["state"])
+
+
+def test_every_kind_of_bad_message_is_refused_with_its_reason(make_site: MakeSite, run_once: RunOnce) -> None:
+    """One dead letter each, at its place; the good messages around them count, whatever characters are in them."""
+    site = make_site(n_partitions=1)
+    odd = ["NUL \\u0000 inside", "half a pair \\ud83d", "bidi \\u202e turned", "bell \\u0007"]
+    good = [f'{{"created_at": "2026-11-20T10:00:00Z", "text": "{text}"}}'.encode() for text in odd]
+    good += [b'{"created_at": "2026-11-20T10:00:00", "text": "an id as a number", "id": 12345678901234567890123}']
+    bad = [(reason, value(number)) for number, (reason, value) in enumerate(BAD_MESSAGES)]
+    conflict = b'{"created_at": "2026-11-20T10:00:00", "text": "another text", "id": "12345678901234567890123"}'
+    around = [b'{"created_at": "2026-11-20T10:00:00", "text": "good %d"}' % number for number in range(len(bad))]
+    values = [*itertools.chain.from_iterable(zip(around, (value for _, value in bad), strict=True)), *good, conflict]
+    site.broker.produce(site.topic, values)
+    assert run_once(site.config()) == 0
+    letters = select(site.url, "SELECT position, reason, raw, raw_truncated FROM dead_letters ORDER BY position")
+    expected = [(2 * number + 1, reason) for number, (reason, _) in enumerate(bad)] + [(len(values) - 1, "id_conflict")]
+    assert list(zip(letters["position"], letters["reason"], strict=True)) == expected
+    raws = dict(zip(letters["position"].astype(int), letters["raw"], strict=True))
+    assert raws == {place: (values[place] or b"")[:65_536] for place in raws}
+    found = posts(site.url)
+    assert len(found) == len(around) + len(good)
+    assert found["pos_prob"].notna().all()
+    stored = set(found["text"])
+    assert {"NUL \ufffd inside", "half a pair \ufffd", "bidi \u202e turned", "bell \u0007"} <= stored
+    assert set(found["id"].dropna()) == {"12345678901234567890123"}
+    check_totals(site.url)
+
+
+def test_a_source_with_too_much_bad_input_is_paused_until_it_is_resumed(make_site: MakeSite, run_once: RunOnce) -> None:
+    """It shows in /readyz, survives a restart and ends `--once` with 65; the batch that trips it is not stored."""
+    site = make_site(n_partitions=1)
+    config = site.config()
+    site.broker.produce(site.topic, [b'{"created_at": "2026-11-20T10:00:00", "text": "good"}'] * 50)
+    with DaemonProcess(config) as daemon:
+        site.wait_for(50)
+        site.broker.produce(site.topic, [b"broken"] * 120)
+        wait_until(lambda: "WAIT source posts: paused" in daemon.ask("/readyz")[1], "the pause")
+        assert daemon.ask("/readyz")[0] == 503
+        n_read = site.n_records()
+        assert 50 <= n_read < 101  # 51 of 101 is more than half
+        daemon.kill()
+    assert run_once(config) == 65
+    assert site.n_records() == n_read
+    site.broker.produce(site.topic, [b'{"created_at": "2026-11-20T10:00:00", "text": "good again"}'] * 300)
+    with DaemonProcess(site.config(max_invalid_share=1.0)) as daemon:
+        wait_until(lambda: "WAIT source posts: paused" in daemon.ask("/readyz")[1], "the pause after a restart")
+        assert command("sources", "resume", "posts", config=config).returncode == 0
+        site.wait_for(470)
+        daemon.wait_ready()
+        assert daemon.stop() == 0
+    assert n_posts(site.url) == 350
+    assert count(site.url, "SELECT count(*) FROM dead_letters WHERE reason = 'bad_json'") == 120
+
+
+def test_a_database_restored_from_an_older_copy_is_filled_again(make_site: MakeSite) -> None:
+    """Positions are as old as the rows: the daemon reads again from there, under the same group, and counts right."""
+    site = make_site(n_partitions=2)
+    config = site.config()
+    with DaemonProcess(config) as daemon:
+        sent = site.produce(messages(1_000, 2, seed=3))
+        site.wait_for(1_000)
+        assert daemon.stop() == 0
+    copied = copied_database(site.url)
+    with DaemonProcess(config) as daemon:
+        sent += site.produce(messages(1_000, 2, seed=4))
+        site.wait_for(2_000)
+        assert daemon.stop() == 0
+    restore_database(site.url, copied)
+    assert site.n_records() == 1_000
+    with DaemonProcess(config) as daemon:
+        site.check(sent)
+        assert daemon.stop() == 0
+
+
+def copied_database(url: str) -> str:
+    """Copy a database that nobody uses now, as a dump would; returns the copy's name."""
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    _administer(url, f"CREATE DATABASE {name}_copy TEMPLATE {name}")
+    return f"{name}_copy"
+
+
+def restore_database(url: str, copy: str) -> None:
+    """Put the copy in the place of the database, throwing out whoever is connected."""
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    _administer(url, f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {copy}")
+
+
+def _administer(url: str, *statements: str) -> None:
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
