@@ -1,0 +1,65 @@
+"""`model`: bundles are listed and shown with what is wrong with them; unusable recipes are told in a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runs import Cli, make_cli
+from tiny_models import RECIPE, labelled_rows, make_bundle, write_labelled
+
+
+@pytest.fixture
+def cli(tmp_path: Path, sqlite_url: str) -> Cli:
+    """Commands whose configured bundle is a small one beside the configuration."""
+    make_bundle(tmp_path / "tiny")
+    return make_cli(tmp_path, sqlite_url, scoring={"bundle": "tiny"})
+
+
+def test_list_marks_the_configured_bundle(cli: Cli) -> None:
+    """The configured bundle is listed beside the shipped ones, marked, and found in order."""
+    listed = {line["name"]: line for line in map(json.loads, cli.ok("model", "list", "--json").splitlines())}
+    assert (listed["tiny"]["used"], listed["tiny"]["classes"], listed["tiny"]["state"]) == ("*", 3, "in order")
+    assert [name for name, line in listed.items() if line["used"]] == ["tiny"]
+
+
+def test_list_names_what_is_wrong(cli: Cli, tmp_path: Path) -> None:
+    """A bundle that lacks a file stays in the list, with the file's name."""
+    (tmp_path / "tiny" / "weights.safetensors").unlink()
+    assert "weights.safetensors is missing" in cli.ok("model", "list")
+    assert "weights.safetensors is missing" in cli.fails(78, "model", "show")
+
+
+def test_show_describes_a_bundle(cli: Cli, tmp_path: Path) -> None:
+    """The configured bundle, or one named by its path, is described for people and as JSON."""
+    assert "classes         negative, neutral, positive" in cli.ok("model", "show")
+    described = json.loads(cli.ok("model", "show", str(tmp_path / "tiny"), "--json"))
+    assert (described["name"], described["languages"]) == ("tiny", ["en"])
+    (tmp_path / "tiny" / "README.md").write_text("# A tiny bundle\n", encoding="utf-8")
+    assert cli.ok("model", "show", "--card") == "# A tiny bundle\n\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show", "nowhere"], "no bundle at"),
+        (["evaluate", "nowhere"], "no bundle at"),
+        (["train", "nowhere"], "nowhere"),
+    ],
+    ids=["show", "evaluate", "train"],
+)
+def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) -> None:
+    """Unknown bundles and recipes are a matter of configuration, told in one sentence that names what there is."""
+    stderr = cli.fails(78, "model", *arguments)
+    assert stderr.startswith("sentiment-monitor: ")
+    assert expected in stderr
+
+
+def test_train_writes_a_bundle_that_can_be_used(cli: Cli, tmp_path: Path) -> None:
+    """A recipe and a labelled CSV become a bundle whose folder is printed, and which `model show` finds in order."""
+    (tmp_path / "mine.yaml").write_text(RECIPE, encoding="utf-8")
+    labelled = write_labelled(tmp_path / "labelled.csv", labelled_rows(120))
+    made = cli.ok(
+        "model", "train", str(tmp_path / "mine.yaml"), "--data", str(labelled), "--out", str(tmp_path / "made")
+    )
+    assert made.splitlines()[-1] == str(tmp_path / "made")
+    assert json.loads(cli.ok("model", "show", str(tmp_path / "made"), "--json"))["name"] == "tiny"
