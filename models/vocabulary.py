@@ -49,6 +49,11 @@ def read_vocabulary(folder: Path) -> list[str]:
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
+def _ascii_pieces() -> set[str]:
+    """Printable ASCII characters, at the start of a word and inside one: whatever is written in them has tokens."""
+    return {mark + chr(code) for code in range(33, 127) for mark in ("", "##")}
+
+
 def cut_vocabulary(full: Sequence[str], texts: Iterable[str], min_count: int) -> list[str]:
     """`[UNK]`, the placeholders, every ASCII character, and the tokens that occur `min_count` times in `texts`."""
     counts: Counter[int] = Counter()
@@ -56,7 +61,7 @@ def cut_vocabulary(full: Sequence[str], texts: Iterable[str], min_count: int) ->
     batch = [prepare_subword(text) for text in texts]
     for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
         counts.update(encoding.ids)
-    characters = {mark + chr(code) for code in range(33, 127) for mark in ("", "##")}
+    characters = _ascii_pieces()
     kept = [t for i, t in enumerate(full) if t != UNKNOWN and (counts[i] >= min_count or t in characters)]
     return [UNKNOWN, *PLACEHOLDERS, *kept]
 
@@ -71,9 +76,8 @@ def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Floa
 
     full = read_vocabulary(folder)
     row_of = {token: i for i, token in enumerate(full)}
-    table = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(
-        np.float32
-    )  # (30522, 384)
+    stored = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"]  # (30522, 384)
+    table = stored.astype(np.float32)
     table = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
 
     def vector(token: str) -> Float32Array:
@@ -94,14 +98,15 @@ def _principal_components(rows: Float32Array, width: int) -> Float32Array:
 
 
 def learn_vocabulary(texts: Iterable[str], max_size: int, min_count: int) -> list[str]:
-    """A WordPiece vocabulary learnt from the posts themselves, for recipes without pretrained vectors."""
-    from tokenizers.trainers import WordPieceTrainer
+    """The most frequent words of the posts, and characters for the others: for recipes without pretrained vectors.
 
+    Not the trainer of `tokenizers`, whose vocabulary is another one in every run.
+    """
     tokenizer = wordpiece([UNKNOWN])
-    special = [UNKNOWN, *PLACEHOLDERS]
-    trainer = WordPieceTrainer(
-        vocab_size=max_size, min_frequency=min_count, special_tokens=special, show_progress=False
-    )
-    tokenizer.train_from_iterator((prepare_subword(text) for text in texts), trainer)
-    vocabulary = tokenizer.get_vocab()
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(prepare_subword(text))
+        counts.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    start = [UNKNOWN, *PLACEHOLDERS, *sorted(_ascii_pieces())]
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count and word not in start)
+    return [*start, *(word for _, word in frequent[: max(0, max_size - len(start))])]

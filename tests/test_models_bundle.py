@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +16,33 @@ from models.bundle import Bundle, describe, find_bundle, list_bundles, save_bund
 from models.calibration import Calibration
 from models.manifest import LOADED_FILES, MANIFEST, BundleError, file_sha256, read_manifest
 
-HOSTILE = ["", " \n\t", "\x00", "\ud800 love", "a" * 20_000, "love " * 4_000, "‮evil‬", "𐍈 ﷽ 漢字 🧿🇩🇪", "xxlove [UNK] ##a", "&#x110000; &lt;"]
+HOSTILE = [
+    "",
+    " \n\t",
+    "\x00",
+    "\ud800 love",
+    "a" * 20_000,
+    "love " * 4_000,
+    "\u202eevil\u202c\u200d",
+    "\U00010348 \ufdfa \u6f22 \U0001f9ff",
+    "xxlove [UNK] ##a",
+    "&#x110000; &lt;",
+]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with random weights."""
     return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def bundle(folder: Path) -> Bundle:
+    """The same, loaded."""
     return Bundle.load(folder, "cpu")
 
 
-def rewrite_manifest(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
+def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the manifest's JSON in place."""
     path = folder / MANIFEST
     tree = json.loads(path.read_text())
@@ -127,7 +141,7 @@ def test_altered_file_is_named(tmp_path: Path, name: str) -> None:
         (lambda tree: tree.update(classes=["negative", "positive"]), "weights.safetensors"),
     ],
 )  # fmt: skip
-def test_wrong_manifest_is_refused(tmp_path: Path, change: Callable[[dict[str, object]], object], words: str) -> None:
+def test_wrong_manifest_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str) -> None:
     """A manifest that is no manifest, or does not fit the weights, is one clear BundleError."""
     folder = make_bundle(tmp_path / "b")
     rewrite_manifest(folder, change)
@@ -142,13 +156,15 @@ def test_vocabulary_must_fit_the_weights(tmp_path: Path) -> None:
         Bundle.load(folder)
 
 
-@pytest.mark.parametrize("content", ["not JSON", "{}", '{"temperature": 0, "bias": [0, 0, 0]}', '{"temperature": 1, "bias": [0, 0]}'])
+@pytest.mark.parametrize(
+    "content", ["not JSON", "{}", '{"temperature": 0, "bias": [0, 0, 0]}', '{"temperature": 1, "bias": [0, 0]}']
+)
 def test_wrong_calibration_is_refused(tmp_path: Path, content: str) -> None:
     """A calibration that is none is refused though its hash is right."""
     folder = make_bundle(tmp_path / "b")
     (folder / "calibration.json").write_text(content)
     digest = file_sha256(folder / "calibration.json")
-    rewrite_manifest(folder, lambda tree: tree["files"].update({"calibration.json": digest}))  # type: ignore[attr-defined]  # JSON
+    rewrite_manifest(folder, lambda tree: tree["files"].update({"calibration.json": digest}))
     with pytest.raises(BundleError, match="calibration"):
         Bundle.load(folder)
 

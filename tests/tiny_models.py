@@ -13,10 +13,32 @@ from models.networks import GruClassifier, GruShape
 from models.tokenizer import PLACEHOLDERS, UNKNOWN
 from models.vocabulary import wordpiece
 
-WORDS = ("love", "hate", "good", "bad", "not", "phone", "shop", "monday", "the", "it", "is", "was", "new", "my", "…", "!", "?")
+WORDS = (
+    "love",
+    "hate",
+    "good",
+    "bad",
+    "not",
+    "phone",
+    "shop",
+    "monday",
+    "the",
+    "it",
+    "is",
+    "was",
+    "new",
+    "my",
+    "…",
+    "!",
+    "?",
+)
 VOCABULARY = (UNKNOWN, *PLACEHOLDERS, *WORDS, *(mark + chr(code) for code in range(97, 123) for mark in ("", "##")))
 THREE = ("negative", "neutral", "positive")
-MARKS = {"positive": ("love", "great", "nice"), "negative": ("hate", "bad", "awful"), "neutral": ("monday", "opens", "shop")}
+MARKS = {
+    "positive": ("love", "great", "nice"),
+    "negative": ("hate", "bad", "awful"),
+    "neutral": ("monday", "opens", "shop"),
+}
 
 RECIPE = """
 name: tiny
@@ -45,7 +67,7 @@ def make_network(classes: tuple[str, ...] = THREE, hidden: int = 16, n_tokens: i
 
 
 def make_bundle(folder: Path, classes: tuple[str, ...] = THREE, n_tokens: int = len(VOCABULARY)) -> Path:
-    """A bundle with random weights in `folder`; `n_tokens` other than the vocabulary's makes one that does not fit together."""
+    """A bundle with random weights in `folder`; another `n_tokens` makes one that does not fit together."""
     network = make_network(classes, n_tokens=n_tokens)
     shape = {"n_tokens": n_tokens, "embedding": 8, "hidden": 16, "n_classes": len(classes)}
     manifest = Manifest("tiny", classes, ("en",), "subword", 48, shape, {})

@@ -1,0 +1,109 @@
+"""The public corpora: what is left out stays out, and a whole training and evaluation runs over them."""
+
+import csv
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tiny_models import RECIPE, labelled_rows
+
+from models.corpora import CorpusError, hold_out, load_sources, load_test
+from models.evaluate import evaluate, load_report
+from models.manifest import read_manifest
+from models.recipe import read_recipe
+from models.train import load_posts, train
+
+STAGES = """development_posts: 40
+stages:
+  - name: broad
+    epochs: 1
+    learning_rate: 0.02
+    posts: {tweet_extraction: 200, sentiment140: 100}
+    weights: {sentiment140: 0.5}
+  - {name: close, epochs: 2, learning_rate: 0.02, posts: {semeval: 150}}
+"""
+
+
+def write_gzip(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A gzipped CSV as the public corpora are."""
+    with gzip.open(path, "wt", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three small corpora, in which a test tweet hides among the training tweets of another source."""
+    folder = tmp_path_factory.mktemp("data")
+    tweets = labelled_rows(300, seed=1)
+    tested = [(f"@you {text} tested", label) for text, label in labelled_rows(60, seed=2)]
+    rows = [("2013train", label, "0", text) for text, label in tweets]
+    rows += [("2015train", label, "1", f"{text} validation") for text, label in tweets[:20]]
+    rows += [("2016test", label, "0", text) for text, label in tested]
+    write_gzip(folder / "semeval_2013_2016.csv.gz", ("split", "label", "in_tweeteval_val", "text"), rows)
+    others = [*labelled_rows(300, seed=3), (tested[0][0].upper() + " http://t.co/x", tested[0][1])]
+    write_gzip(folder / "tweet_sentiment_extraction.csv.gz", ("text", "label"), others)
+    sided = [row for row in labelled_rows(200, seed=4) if row[1] != "neutral"]
+    write_gzip(folder / "sentiment140_sample.csv.gz", ("text", "label"), sided)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages over three sources."""
+    path = tmp_path_factory.mktemp("recipe") / "two.yaml"
+    path.write_text(RECIPE.split("stages:")[0] + STAGES)
+    return path
+
+
+def test_test_tweets_and_validation_tweets_stay_out(data: Path) -> None:
+    """No source holds a text of 2016test, not even as a near-copy, nor a row that is in tweeteval_val."""
+    kept_out = set(load_test(data).keys)
+    sources = load_sources(data, ["semeval", "tweet_extraction", "sentiment140"])
+    assert len(kept_out) == 60
+    assert not any(kept_out & set(corpus.keys) for corpus in sources.values())
+    assert len(sources["tweet_extraction"]) == 300
+    assert not any("validation" in text for text in sources["semeval"].texts)
+
+
+def test_development_posts_are_in_no_source(data: Path, recipe: Path) -> None:
+    """What early stopping and calibration see is trained on nowhere."""
+    _, sources, development, hashes = load_posts(read_recipe(recipe), data)
+    assert len(development) == 40
+    assert not any(set(development.keys) & set(corpus.keys) for corpus in sources.values())
+    assert set(hashes) == {path.name for path in data.iterdir()}
+
+
+def test_holding_out_does_not_depend_on_order(data: Path) -> None:
+    """The same posts are held out when the file is in another order."""
+    corpus = load_sources(data, ["semeval"])["semeval"]
+    turned = corpus.select(reversed(range(len(corpus))))
+    assert set(hold_out(corpus, 30)[1].keys) == set(hold_out(turned, 30)[1].keys)
+
+
+def test_training_over_the_corpora_reports_on_the_test_split(data: Path, recipe: Path, tmp_path: Path) -> None:
+    """Stages over mixtures, one source without neutral posts: the report has 2016test and both baselines."""
+    folder = train(recipe, data, tmp_path / "two")
+    report = load_report(folder)
+    assert report["headline_set"] == "2016test"
+    assert set(report["sets"]["2016test"]) == {"network", "bag of words", "VADER"}
+    assert report["sets"]["2016test"]["network"]["macro_recall"] > 0.9
+    assert {"plain_posts", "hard_posts"} < set(report["sets"])
+    history = read_manifest(folder).trained["history"]
+    assert [entry["stage"] for entry in history] == ["broad", "close", "close"]
+    again = evaluate(folder, data)
+    assert again["sets"] == report["sets"]
+
+
+def test_unknown_corpus_lists_those_there_are(data: Path) -> None:
+    """A recipe that names a corpus nobody knows is refused with the names."""
+    with pytest.raises(CorpusError, match="emoticon2011"):
+        load_sources(data, ["semeval", "nowhere"])
+
+
+def test_missing_file_is_named(data: Path) -> None:
+    """A corpus whose file is not in the folder is named."""
+    with pytest.raises(CorpusError, match=r"goemotions\.csv\.gz"):
+        load_sources(data, ["goemotions"])

@@ -1,0 +1,78 @@
+"""The bundle that ships: whole, small, as good as its report says, and reported by the commands that say so."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle, find_bundle, headline_metrics
+from models.corpora import DATA_VARIABLE, DEFAULT_DATA, load_csv, load_test
+from models.evaluate import load_report
+from models.manifest import read_manifest
+from models.measures import macro_recall
+from models.model_card import render_card
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "models" / "bundles" / "social-gru"
+DATA = Path(os.environ.get(DATA_VARIABLE, ROOT / DEFAULT_DATA))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The shipped bundle on the CPU."""
+    return Bundle.load(find_bundle("social-gru", ROOT), "cpu")
+
+
+def accuracy(bundle: Bundle, name: str) -> float:
+    """Share of the posts of `tests/NAME.csv` that get their label."""
+    corpus = load_csv(ROOT / "tests" / f"{name}.csv")
+    predicted = bundle.score(corpus.texts).probabilities.argmax(axis=1)
+    assert len(corpus) == 100
+    return float((predicted == np.array(corpus.labels)).mean())
+
+
+def test_it_is_whole_and_at_most_twelve_mebibytes() -> None:
+    """Every hash holds, and all files together stay within 12 MiB."""
+    manifest = read_manifest(FOLDER)
+    assert manifest.classes == ("negative", "neutral", "positive")
+    assert manifest.network["hidden"] <= 128
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 12 * 2**20
+
+
+def test_plain_posts(bundle: Bundle) -> None:
+    """At least 85 of the hundred plain posts get their label, and as many as the report says."""
+    found = accuracy(bundle, "plain_posts")
+    assert found >= 0.85
+    assert found == pytest.approx(bundle.metrics["plain_posts_accuracy"])
+
+
+def test_hard_posts_are_as_reported(bundle: Bundle) -> None:
+    """The report's figure for the hundred hard posts is what the bundle does."""
+    assert accuracy(bundle, "hard_posts") == pytest.approx(bundle.metrics["hard_posts_accuracy"])
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
+def test_macro_recall_on_2016test(bundle: Bundle) -> None:
+    """On every fourth tweet of SemEval 2016test macro recall is at least 0.60 and near the report's."""
+    corpus = load_test(DATA).select(range(0, 20_000, 4))
+    predicted = bundle.score(corpus.texts).probabilities.argmax(axis=1)
+    found = macro_recall(np.array(corpus.labels), predicted, 3)
+    assert found >= 0.60
+    assert found == pytest.approx(bundle.metrics["macro_recall"], abs=0.025)
+
+
+def test_card_and_report_are_of_these_weights() -> None:
+    """The report names this manifest, and the card is what the report renders to, to the letter."""
+    manifest, report = read_manifest(FOLDER), load_report(FOLDER)
+    assert report["sha256"] == manifest.sha256
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_card(manifest, report)
+    assert headline_metrics(FOLDER) == report["headline"]
+
+
+def test_opposites_lie_on_their_sides(bundle: Bundle) -> None:
+    """Praise is above, complaint below, and news between them."""
+    low, middle, high = bundle.score(
+        ["Terrible service, I hate it", "The shop opens at nine on Monday", "Wonderful service, I love it"]
+    ).pos_prob
+    assert low < 0.2 < middle < 0.8 < high

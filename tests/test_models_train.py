@@ -1,0 +1,233 @@
+"""Training: recipes are checked first, a small one learns, and an interrupted one ends like any other."""
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import RECIPE, labelled_rows, write_labelled
+
+from models.bundle import Bundle, read_manifest
+from models.checkpoint import Progress, load_checkpoint, save_checkpoint
+from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv, text_key
+from models.evaluate import evaluate, load_report, render
+from models.manifest import LOADED_FILES
+from models.mixture import EncodedCorpus, TrainingBatch, draw
+from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
+from models.train import train
+from models.trainer import loss_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains in seconds."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hundred labelled posts."""
+    return write_labelled(tmp_path_factory.mktemp("posts") / "mine.csv", labelled_rows(300))
+
+
+@pytest.fixture(scope="module")
+def trained(recipe: Path, posts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of an uninterrupted training."""
+    return train(recipe, posts, tmp_path_factory.mktemp("trained") / "tiny")
+
+
+def test_training_learns_and_leaves_a_whole_bundle(trained: Path) -> None:
+    """From a CSV to a bundle that loads, scores and carries its report, card and history; the loss falls."""
+    bundle = Bundle.load(trained, "cpu")
+    assert bundle.score(["great acme nice", "awful acme bad", "monday acme shop"]).labels == [
+        "positive",
+        "negative",
+        "neutral",
+    ]
+    history = read_manifest(trained).trained["history"]
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert load_report(trained)["sets"]["development"]["network"]["macro_recall"] > 0.95
+    assert bundle.metrics["macro_recall"] > 0.95
+    assert "One bidirectional GRU layer" in (trained / "README.md").read_text(encoding="utf-8")
+    assert not trained.with_name("tiny.checkpoint").exists()
+
+
+def test_the_same_seed_gives_the_same_bytes(trained: Path, recipe: Path, posts: Path, tmp_path: Path) -> None:
+    """A training is a function of recipe, data and seed; another seed gives other weights."""
+    again = train(recipe, posts, tmp_path / "again")
+    other = train(recipe, posts, tmp_path / "other", seed=6)
+    for name in LOADED_FILES:
+        assert (again / name).read_bytes() == (trained / name).read_bytes()
+    assert (other / "weights.safetensors").read_bytes() != (trained / "weights.safetensors").read_bytes()
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(
+    trained: Path, recipe: Path, posts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGINT leaves a checkpoint; called again, training goes on from it to the same bytes."""
+    caplog.set_level(logging.INFO, "models")
+    checkpoint = tmp_path / "out.checkpoint"
+    stopper = InterruptAfterFirstEpoch()
+    logging.getLogger("models.trainer").addHandler(stopper)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, posts, tmp_path / "out")
+    finally:
+        logging.getLogger("models.trainer").removeHandler(stopper)
+    assert checkpoint.exists()
+    assert not (tmp_path / "out").exists()
+    resumed = train(recipe, posts, tmp_path / "out")
+    assert "going on from stage 0, epoch 1" in caplog.text
+    for name in LOADED_FILES:
+        assert (resumed / name).read_bytes() == (trained / name).read_bytes()
+    assert not checkpoint.exists()
+
+
+class InterruptAfterFirstEpoch(logging.Handler):
+    """Presses Ctrl-C when the first epoch is reported."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "epoch 0" in record.getMessage():
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:
+    """Only a checkpoint with the same fingerprint (recipe, data, seed) is gone on from."""
+    save_checkpoint(tmp_path / "c", "a", Progress(epoch=2), {"x": torch.ones(3)})
+    assert load_checkpoint(tmp_path / "c", "b") is None
+    stored = load_checkpoint(tmp_path / "c", "a")
+    assert stored is not None
+    assert stored[0] == Progress(epoch=2)
+    assert stored[1]["x"].tolist() == [1.0] * 3
+
+
+def test_fine_tuning_keeps_the_vocabulary(trained: Path, recipe: Path, tmp_path: Path) -> None:
+    """`init` starts from a bundle's weights and keeps its tokenizer, and learns one's own labels."""
+    rows = [(text.replace("acme", "zeta"), label) for text, label in labelled_rows(120, seed=8)]
+    tuned = train(recipe, write_labelled(tmp_path / "own.csv", rows), tmp_path / "tuned", init=trained)
+    assert (tuned / "tokenizer.json").read_bytes() == (trained / "tokenizer.json").read_bytes()
+    assert load_report(tuned)["headline"]["accuracy"] > 0.9
+
+
+def test_training_runs_outside_the_main_thread(recipe: Path, posts: Path, tmp_path: Path) -> None:
+    """Without the main thread there is no signal to watch, and training works all the same."""
+    thread = threading.Thread(target=train, args=(recipe, posts, tmp_path / "threaded"))
+    thread.start()
+    thread.join(60)
+    assert read_manifest(tmp_path / "threaded").name == "tiny"
+
+
+def test_evaluate_measures_ones_own_labels(trained: Path, tmp_path: Path) -> None:
+    """A CSV of one's own is measured with VADER beside the network, and the report is JSON and a table."""
+    report = evaluate(trained, write_labelled(tmp_path / "own.csv", labelled_rows(60, seed=3)))
+    assert report["sets"]["own"]["network"]["accuracy"] > 0.9
+    assert report["sets"]["own"]["VADER"]["posts"] == 60
+    assert json.loads(json.dumps(report)) == report
+    assert "VADER" in render(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("preparation: subword", "preparation: secret"), "secret"),
+        (("epochs: 3", "epochs: 0"), "epochs"),
+        (("seed: 5", "sede: 5"), "sede"),
+        (("hidden: 8", "hidden: 512"), "512"),
+        (("start: texts", "start: web"), "web"),
+        (("stages:", "stagen:"), "stage"),
+        (("languages: [en]", "languages: [en"), "cannot be read"),
+        (("name: tiny", ""), "name"),
+    ],
+)
+def test_wrong_recipe_is_refused(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    """An unknown key or an impossible value is refused before data are read, and the message says what."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(RecipeError, match=words):
+        train(path, tmp_path / "no data needed")
+
+
+def test_recipes_are_found_by_name() -> None:
+    """Shipped recipes are found by name and are valid; an unknown name lists them."""
+    assert "social-gru" in list_recipes()
+    assert all(read_recipe(find_recipe(name)).name == name for name in list_recipes())
+    with pytest.raises(RecipeError, match="social-gru"):
+        find_recipe("no-such")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"text,label\nlove it,happy\n", "line 2: label 'happy'"),
+        (b"text,label\nlove it,positive\n", "fewer than two classes"),
+        (b"words,label\nlove it,positive\n", "columns text and label"),
+        (b"text,label\n\xff\xfe,positive\n", "cannot be read"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    """Unknown labels, one class only, missing columns, other encodings: one clear sentence each."""
+    path = tmp_path / "own.csv"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=words):
+        load_csv(path)
+
+
+def test_missing_data_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the corpora the message names SENTIMENT_DATA and the CSV that would do."""
+    monkeypatch.setenv("SENTIMENT_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(CorpusError, match="SENTIMENT_DATA"):
+        find_data()
+
+
+def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
+    """A corpus file that was cut off is refused by name."""
+    path = tmp_path / "own.csv.gz"
+    path.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00")
+    with pytest.raises(CorpusError, match=r"own\.csv\.gz"):
+        load_csv(path)
+
+
+def test_near_copies_are_one_post() -> None:
+    """Case, links, mentions and punctuation do not make a text another one; nothing is held out twice."""
+    rows = [("Love @acme! http://t.co/1", "positive"), ("love, @other #", "negative"), ("LOVE it", "neutral")]
+    corpus = corpus_of(rows)
+    assert text_key(rows[0][0]) == text_key(rows[1][0])
+    assert corpus.labels == (2, 1)
+    rest, held = hold_out(corpus_of(labelled_rows(50)), 10)
+    assert len(held) == 10
+    assert not set(rest.keys) & set(held.keys)
+
+
+def test_epochs_go_through_every_post() -> None:
+    """Three epochs of four out of six posts use every post twice, whatever the seed."""
+    drawn = np.concatenate([draw(4, 6, epoch, [3, 0]) for epoch in range(3)])
+    assert np.bincount(drawn).tolist() == [2] * 6
+    assert draw(9, 2, 0, [1]).tolist().count(0) in {4, 5}
+
+
+def test_loss_leaves_out_classes_a_source_does_not_know() -> None:
+    """A source without neutral posts says nothing about neutral: that logit gets no gradient."""
+    logits = torch.zeros(2, 3, requires_grad=True)
+    weights = EncodedCorpus.of([[1], [2]], [0, 2]).class_weights
+    allowed = torch.tensor(np.stack([weights > 0] * 2))
+    batch = TrainingBatch(torch.zeros(2, 1), torch.tensor([0, 2]), torch.ones(2), allowed)
+    torch.autograd.backward(loss_of(logits, batch, 0.1, 2))
+    assert logits.grad is not None
+    assert logits.grad[:, 1].tolist() == [0.0, 0.0]
+    assert logits.grad[0].tolist() == pytest.approx([-0.225, 0.0, 0.225])
