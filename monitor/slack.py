@@ -76,21 +76,26 @@ class SlackNotifier:
         return SendResult("sent")
 
     def _channel_id(self, channel: str) -> str | None:
-        """History is read by id, while channels are configured by name."""
+        """History is read by id, while channels are configured by name; public ones are looked through first.
+
+        Each kind of channel needs a scope of its own: without the one for private channels the public ones are still found.
+        """
         if _CHANNEL_ID.fullmatch(channel):
             return channel
+        name = channel.lstrip("#")
+        for types in ("public_channel", "private_channel"):
+            if name not in self._channel_ids:
+                self._learn_channels(types, name)
+        return self._channel_ids.get(name)
+
+    def _learn_channels(self, types: str, name: str) -> None:
         cursor = ""
         for _ in range(_MAX_PAGES):
-            if channel.lstrip("#") in self._channel_ids:
-                break
-            page = self._client.conversations_list(
-                types="public_channel,private_channel", exclude_archived=True, limit=999, cursor=cursor
-            )
+            page = self._client.conversations_list(types=types, exclude_archived=True, limit=999, cursor=cursor)
             self._channel_ids.update({one["name"]: one["id"] for one in page["channels"]})
             cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
-            if not cursor:
+            if not cursor or name in self._channel_ids:
                 break
-        return self._channel_ids.get(channel.lstrip("#"))
 
     def _find_in(self, channel_id: str, alert_key: str, oldest_ts: float) -> SendResult | None:
         cursor = ""
