@@ -31,7 +31,8 @@ Block = dict[str, Any]
 def escape(text: str, max_chars: int) -> str:
     """`text` with &, < and > as Slack wants them; cut before escaping, so that the result has at most `max_chars`."""
     while len(escaped := text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")) > max_chars:
-        text = text[: max(0, len(text) - 1 - (len(escaped) - max_chars) // 5)].rstrip("…") + "…"
+        words = text.rstrip("…")
+        text = words[: max(0, len(words) - 1 - (len(escaped) - max_chars) // 5)] + "…"
         if text == "…":
             return text[:max_chars]
     return escaped

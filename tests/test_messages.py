@@ -98,6 +98,7 @@ def test_no_user_text_can_steer_a_terminal(brand: str, texts: list[str]) -> None
         ("&amp;", 100, "&amp;amp;"),
         ("&&&&", 11, "&amp;&amp;…"),
         ("&&", 3, "…"),
+        ("&a", 5, "…"),
         ("plain", 5, "plain"),
     ],
 )
