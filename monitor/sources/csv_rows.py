@@ -14,6 +14,7 @@ import msgspec
 
 from monitor.parsing import Fields
 from monitor.posts import Reason
+from monitor.printable import printable
 
 MAX_RECORD_BYTES = 1 << 20  #: inclusive; contract section 2
 REQUIRED = ("created_at", "text")
@@ -150,7 +151,8 @@ def _check_columns(found: list[str], wanted: dict[str, str], theirs: dict[str, s
         separator = _other_separator(found, wanted)
         if separator:
             raise UnusableHeader(f"the columns are separated by {separator}, not by commas")
-        raise UnusableHeader(f"the header has no column {' and no column '.join(missing)}; it is: {', '.join(found)[:200]}")
+        header = printable(", ".join(found)[:200])
+        raise UnusableHeader(f"the header has no column {' and no column '.join(missing)}; it is: {header}")
     double = [name for ours, name in theirs.items() if found.count(wanted[ours]) > 1]
     if double:
         raise UnusableHeader(f"the header has the column {double[0]} more than once")
