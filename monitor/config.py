@@ -1,45 +1,31 @@
 """The configuration: one frozen model per section of config.yaml; settings.py loads it from file and environment."""
 
-import re
-import unicodedata
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from monitor.config_values import (
+    BrandName,
+    FilePath,
+    Number,
+    SourceName,
+    StoreUrl,
+    TimeOfDay,
+    WebUrl,
+    Whole,
+    ZoneName,
 )
 
 #: consumer options that the monitor owns; in `options` they are refused
-OWNED_KAFKA_OPTIONS = frozenset(
-    {
-        "bootstrap_servers",
-        "group_id",
-        "client_id",
-        "enable_auto_commit",
-        "auto_commit_interval_ms",
-        "auto_offset_reset",
-        "key_deserializer",
-        "value_deserializer",
-        "allow_auto_create_topics",
-        "consumer_timeout_ms",
-        "security_protocol",
-        "sasl_mechanism",
-        "sasl_plain_username",
-        "sasl_plain_password",
-        "ssl_cafile",
-        "ssl_certfile",
-        "ssl_keyfile",
-        "ssl_password",
-    }
-)
+OWNED_KAFKA_OPTIONS = frozenset({
+    "bootstrap_servers", "group_id", "client_id", "enable_auto_commit", "auto_commit_interval_ms", "auto_offset_reset",
+    "key_deserializer", "value_deserializer", "allow_auto_create_topics", "consumer_timeout_ms", "security_protocol",
+    "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile",
+    "ssl_password",
+})  # fmt: skip
 
 
 class Section(BaseModel):
@@ -62,57 +48,6 @@ class Section(BaseModel):
         return isinstance(kind, type) and issubclass(kind, (Section, dict))
 
 
-def _known_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("must be an IANA time zone such as UTC or Europe/Berlin")
-    return name
-
-
-def _quoted_time(value: object) -> object:
-    if isinstance(value, time):
-        return value
-    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value):
-        # YAML 1.1 reads a bare 12:00 as the number 720
-        raise ValueError('must be a time of day in quotes, such as "06:00"')
-    return time.fromisoformat(value)
-
-
-def _not_truth(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would take true for 1
-        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic takes ValueError only
-    return value
-
-
-def _not_blank(value: object) -> object:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("must not be blank")
-    return value
-
-
-def _brand(value: str) -> str:
-    return unicodedata.normalize("NFC", value).strip()  # as posts' brands are, so that both meet
-
-
-def _store_url(value: str) -> str:
-    if not re.match(r"sqlite:///.|postgresql(\+psycopg)?://.", value):
-        raise ValueError("must start with sqlite:/// and a path, or with postgresql:// and a host")
-    return value
-
-
-def _web_url(value: str) -> str:
-    if value and not re.match(r"https?://[^/\s]", value):
-        raise ValueError("must start with http:// or https://")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_not_truth)]
-Number = Annotated[float, BeforeValidator(_not_truth)]
-TimeOfDay = Annotated[time, BeforeValidator(_quoted_time)]
-BrandName = Annotated[str, StringConstraints(max_length=100), BeforeValidator(_not_blank), AfterValidator(_brand)]
-FilePath = Annotated[Path, BeforeValidator(_not_blank)]
-StoreUrl = Annotated[str, AfterValidator(_store_url)]
-WebUrl = Annotated[str, AfterValidator(_web_url)]
-SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Field_ = Literal["created_at", "text", "user_id", "id", "brand", "lang"]
 
 
@@ -269,7 +204,7 @@ def _default_sources() -> list[AnySource]:
 class Config(Section):
     """The whole configuration. Relative paths are relative to `base_dir`, the configuration file's folder."""
 
-    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    time_zone: ZoneName = "UTC"
     brand: BrandName = "default"
     max_brands: Whole = Field(1000, ge=1)
     sources: list[AnySource] = Field(default_factory=_default_sources, min_length=1)

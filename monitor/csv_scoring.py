@@ -139,7 +139,7 @@ def _is_usable(row: CsvRow, place: int, n_cells: int, limits: Limits, tally: Tal
 
 
 def _written(row: CsvRow, n_cells: int, score: Score | None) -> list[object]:
-    """The row as it came and its score: missing cells are filled up, surplus ones follow, so that columns stay in place."""
+    """The row and its score: missing cells are filled up, surplus ones follow the score, so columns stay in place."""
     cells = row.cells or [row.raw.decode("utf-8", "replace").rstrip("\r\n")]
     kept = [*cells[:n_cells], *[""] * (n_cells - len(cells))]
     new: list[object] = ["", "", ""] if score is None else [score.pos_prob, score.pred, score.label]

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from monitor.config import Config, DropFolderSection, KafkaSection
+from monitor.config_file import read, why_unreadable
 from monitor.config_problems import masked, problems_of, unknown_key
 from monitor.errors import ConfigError
 
@@ -48,7 +49,9 @@ class Secrets:
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the secret {name} in CREDENTIALS_DIRECTORY cannot be read: {_why(error)}") from None
+            raise ConfigError(
+                f"the secret {name} in CREDENTIALS_DIRECTORY cannot be read: {why_unreadable(error)}"
+            ) from None
 
     def __repr__(self) -> str:
         return "Secrets(***)"
@@ -61,7 +64,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """
     path = path or DEFAULT_PATH
     environ = os.environ if environ is None else environ
-    written = _read(path)
+    written = read(path)
     variables = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
     unknown = {name: why for name in variables if (why := unknown_key(_key_of(name)))}
     overrides = _overrides({name: value for name, value in variables.items() if name not in unknown})
@@ -149,46 +152,6 @@ def _shared_topics(source: KafkaSection, seen: dict[tuple[str, ...], str]) -> li
             both = f"sources {other} and {source.name}"
             found.append(f"{both}: they share topic {topic} and group_id {source.group_id}; change one of the two")
     return found
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML as usual, but a key written twice is an error: one of the two would be ignored silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                problem = f"the key {key!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key if isinstance(key, Hashable) else None)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        written = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
-    except FileNotFoundError:
-        hint = "`sentiment-monitor init` writes one, --config PATH names another"
-        raise ConfigError(f"there is no {path}; {hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {_why(error)}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {_where(error)}") from None
-    if written is not None and not isinstance(written, dict):
-        raise ConfigError(f"{path} must hold keys with values, not a {type(written).__name__}")
-    return {str(key): value for key, value in (written or {}).items()}
-
-
-def _where(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # str(error) quotes the line: it may be secret
-        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
-    return type(error).__name__
-
-
-def _why(error: Exception) -> str:
-    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(getattr(error, "strerror", error))
 
 
 def _key_of(variable: str) -> list[str]:

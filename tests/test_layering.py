@@ -27,10 +27,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("store", "slack"),
     ("messages", "parsing", "pipeline", "http", "slack_answers"),
     ("settings",),
-    ("batching", "config_problems", "episodes", "health", "scorer"),
+    ("batching", "config_file", "config_problems", "episodes", "health", "scorer"),
     ("alerts", "protocols"),
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
-    ("device", "logs", "metrics", "moments", "printable", "systemd", "whole_file"),  # know nothing of posts
+    # know nothing of posts
+    ("config_values", "device", "logs", "metrics", "moments", "printable", "systemd", "whole_file"),
 )
 
 #: Outside libraries that only one room may know, wherever in a file they are imported.
