@@ -249,7 +249,7 @@ def test_sessions_have_the_documented_settings(open_database: Callable[[str], Da
 def test_a_restart_in_the_middle_loses_and_doubles_nothing(
     open_database: Callable[[str], Database], restartable_postgres: PostgresServer
 ) -> None:
-    """The server crashes between batches and inside one, then stands still: every batch is saved once, sooner or later."""
+    """The server crashes between batches and inside one, then stands still: every batch is saved once."""
     url = restartable_postgres.create()
     db = open_database(url)
     migrate.upgrade(db)
