@@ -1,6 +1,6 @@
 """A report as text: the table on the terminal, and the model card of a bundle. Every figure comes from the report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from models.manifest import Manifest
@@ -16,6 +16,11 @@ COLUMNS = {
     "ece_pos_prob_balanced": "ECE pos_prob",
 }
 SET_NAMES = {"2016test": "SemEval 2016test", "plain_posts": "plain posts", "hard_posts": "hard posts"}
+STARTS = {
+    "encoder": "Subwords and the first values of their vectors are those of the encoder all-MiniLM-L6-v2 (Apache-2.0).",
+    "texts": "Its words are the most frequent ones of the training posts.",
+}
+SYSTEMS = ("network", "bag of words", "VADER")
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -31,10 +36,17 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
-    for name, systems in report["sets"].items():
-        for system, figures in systems.items():
+    for name in sorted(report["sets"], key=_place_in(SET_NAMES)):
+        for system in sorted(report["sets"][name], key=_place_in(SYSTEMS)):
+            figures = report["sets"][name][system]
             shown = report["bundle"] if system == "network" else system
             yield [SET_NAMES.get(name, name), shown, *(_cell(figures.get(key)) for key in COLUMNS)]
+
+
+def _place_in(names: Iterable[str]) -> Callable[[str], tuple[int, str]]:
+    """A sort key: names in the order given, others by alphabet before them."""
+    places = {name: place for place, name in enumerate(names)}
+    return lambda name: (places.get(name, -1), name)
 
 
 def _cell(value: float | None) -> str:
@@ -76,6 +88,7 @@ def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         embedding=network["embedding"],
         parameters=report["parameters"],
         mebibytes=report["bytes"] / 2**20,
+        start=STARTS.get(recipe.get("vocabulary", {}).get("start", ""), ""),
         stages=_stage_lines(manifest),
         seed=recipe.get("seed", ""),
         development=recipe.get("development_posts", 0),
@@ -91,8 +104,8 @@ CARD_TEXT = """# {name}
 
 ## What it is
 One bidirectional GRU layer of {hidden} units per direction with mean and max pooling, over {n_tokens:,} lower-case
-subwords of width {embedding}; {parameters:,} parameters, {mebibytes:.1f} MiB in fp16. The subwords and the first
-values of their vectors come from the sentence encoder all-MiniLM-L6-v2 (Apache-2.0).
+subwords of width {embedding}; {parameters:,} parameters, {mebibytes:.1f} MiB in fp16.
+{start}
 
 ## What it was trained on
 `sentiment-monitor model train {name}`, seed {seed}. Posts of public research corpora in each epoch:
@@ -100,8 +113,8 @@ values of their vectors come from the sentence encoder all-MiniLM-L6-v2 (Apache-
 {stages}
 
 {development:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration. The split
-`2016test` was left out of everything, by text, and read once for the figures below. `manifest.json` has the hashes of
-the data and the course of the training.
+`2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
+hashes of the data and the course of the training.
 
 ## How good it is
 {table}
@@ -119,4 +132,5 @@ For the mean over many posts about a brand. A single post is often misread: sarc
 loses or wins, praise and complaint in one post, news whose event is good or bad while its tone is neutral, and slang
 younger than 2020, which hardly any training post has. It reads English; other languages get scores that mean little.
 Most training posts are tweets of 2009 to 2016. Labels of the corpora disagree with each other on what is neutral. It
-is not made for judging persons. """
+is not made for judging persons.
+"""
