@@ -1,188 +1,161 @@
-"""Posts to feed a monitor with, as CSV rows and as JSON messages, and what must become of each."""
+"""One face over every kind of source, so that one suite of tests runs over all of them: put texts in, poll, save, restart."""
 
-import csv
-import io
 import json
-import random
-import threading
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from kafka import KafkaProducer
+from fixtures_kafka import Broker
 
-BRANDS = ("acme", "Globex", "Ärger & Söhne", "initech", "hooli")
-WORDS = "love hate good bad not phone shop monday the it is was new my the service app again today really".split()
-FIELDS = ("created_at", "text", "user_id", "brand")
+from monitor.config import DropFolderSection, KafkaSection, SourceSection
+from monitor.parsing import Parser
+from monitor.posts import Batch, Post, Record, Saved
+from monitor.protocols import Source
+from monitor.sources.drop_folder import DropFolder
+from monitor.sources.kafka import KafkaTopics
+from monitor.sources.memory import MemoryPositions, MemorySource
 
-
-class Message(NamedTuple):
-    """One message. `reason`: why it must be refused; None for a good one. `is_repeat`: a good one that was sent before."""
-
-    value: bytes | None
-    partition: int
-    text: str = ""
-    brand: str = ""
-    day: str = ""
-    reason: str | None = None
-    is_repeat: bool = False
+NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
+CREATED_AT = "2026-11-20T09:00:00Z"
+#: a member that dies is noticed soon, and Tansu's first join waits half of the session timeout
+FAST_GROUP = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300, "metadata_max_age_ms": 1000}
 
 
-def words(choice: random.Random) -> str:
-    """A text of 3 to 12 words."""
-    return " ".join(choice.choices(WORDS, k=choice.randint(3, 12)))
+def now() -> datetime:
+    """The time in every feed."""
+    return NOW
 
 
-def rows(n_rows: int, seed: int = 1, n_days: int = 9, until: datetime | None = None) -> list[dict[str, str]]:
-    """CSV rows of several brands and days; every seventh is equal to an earlier one. Times carry their offset, UTC."""
-    choice = random.Random(seed)
-    until = until or datetime.now(UTC)
-    found: list[dict[str, str]] = []
-    for number in range(n_rows):
-        if number % 7 == 6:
-            found.append(choice.choice(found))
-            continue
-        at = until - timedelta(seconds=choice.randrange(n_days * 86_400))
-        user = f"user-{choice.randrange(n_rows // 4 + 1)}"
-        brand = choice.choice(BRANDS)
-        found.append(dict(zip(FIELDS, (at.isoformat(), f"{words(choice)} {number}", user, brand), strict=True)))
+class Feed:
+    """A source and what is behind it. Saving moves the stored positions as the store does."""
+
+    source: Source
+
+    def __init__(self) -> None:
+        self.positions = MemoryPositions()
+
+    def put(self, *texts: str) -> None:
+        """Give the source these texts, together; an empty one is a bad record."""
+        raise NotImplementedError
+
+    def make(self) -> Source:
+        """A source over the same input and positions, not yet opened."""
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        """End the source and open a new one."""
+        self.source.close()
+        self.source = self.make()
+        self.source.open()
+
+    def poll(self, max_records: int = 500) -> Batch:
+        """One poll, as the batch it would make."""
+        polled = self.source.poll(max_records, 0.2)
+        name = self.source.name
+        return Batch(name, polled.records, polled.positions, polled.file, polled.ends_file, 0.0, polled.generation)
+
+    def save(self, batch: Batch) -> None:
+        """What the saver and the owner do with a batch."""
+        for partition, offset in batch.positions.items():
+            self.positions.offsets[partition] = max(offset, self.positions.offsets.get(partition, 0))
+        self.source.commit(batch, Saved(len(batch.posts), 0, {}))
+
+    def next(self, max_records: int = 500) -> Batch:
+        """The next batch that has records; waits up to 20 s."""
+        return wait_for(lambda: self.poll(max_records), lambda batch: bool(batch.records))
+
+    def read(self, n: int, max_records: int = 500) -> list[Record]:
+        """At least `n` records, saved and committed, and the end of their file."""
+        records: list[Record] = []
+        while len(records) < n:
+            batch = self.next(min(max_records, n))
+            records += batch.records
+            self.save(batch)
+        return records
+
+    def wait_for_nothing(self) -> list[Record]:
+        """What a few more polls bring."""
+        return [record for _ in range(3) for record in self.poll().records]
+
+
+def wait_for(look: Callable[[], Any], is_good: Callable[[Any], bool], timeout_s: float = 20.0) -> Any:
+    """Look again and again until what is seen is good."""
+    deadline = time.monotonic() + timeout_s
+    while not is_good(found := look()):
+        assert time.monotonic() < deadline, f"still {found} after {timeout_s} s"
     return found
 
 
-def csv_bytes(rows: Iterable[dict[str, str]], fields: Sequence[str] = FIELDS) -> bytes:
-    """The rows as a UTF-8 file with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def texts_of(records: list[Record]) -> list[str]:
+    """The texts of the accepted records."""
+    return [record.text for record in records if isinstance(record, Post)]
 
 
-#: what can be wrong with a message: reason -> its value, made of a number
-BAD_MESSAGES: tuple[tuple[str, Callable[[int], bytes | None]], ...] = (
-    ("bad_json", lambda n: b'{"created_at": "2026-11-20T10:00:00", "text": "cut %d' % n),
-    ("bad_json", lambda n: b'["no", "object", %d]' % n),
-    ("bad_encoding", lambda n: b'{"created_at": "2026-11-20T10:00:00", "text": "\xff\xfe %d"}' % n),
-    ("null_value", lambda n: None),
-    ("empty_text", lambda n: _json(created_at="2026-11-20T10:00:00", user_id=n)),
-    ("empty_text", lambda n: _json(created_at="2026-11-20T10:00:00", text=" \n\t", user_id=n)),
-    ("bad_text", lambda n: _json(created_at="2026-11-20T10:00:00", text=n)),
-    ("bad_created_at", lambda n: _json(text=f"no time {n}")),
-    ("bad_created_at", lambda n: _json(text=f"no such day {n}", created_at="2026-02-30T10:00:00")),
-    ("bad_created_at", lambda n: _json(text=f"too early {n}", created_at="1989-12-31T23:59:59")),
-    ("future_created_at", lambda n: _json(text=f"too late {n}", created_at=_iso(datetime.now(UTC) + timedelta(days=3)))),
-    ("bad_id", lambda n: _json(text=f"half an id {n}", created_at="2026-11-20T10:00:00", id=n + 0.5)),
-    ("bad_id", lambda n: _json(text=f"a true id {n}", created_at="2026-11-20T10:00:00", id=True)),
-    ("bad_id", lambda n: _json(text=f"an object {n}", created_at="2026-11-20T10:00:00", id={"n": n})),
-    ("text_too_long", lambda n: _json(text=f"{n} " * 20_001, created_at="2026-11-20T10:00:00")),
-)
+def parser_of(section: SourceSection) -> Parser:
+    """A parser with this suite's defaults."""
+    return Parser(section, "acme", UTC, 1000)
 
 
-def messages(n_messages: int, n_partitions: int = 1, seed: int = 1, n_days: int = 5, bad_every: int = 100) -> Iterator[Message]:
-    """Good messages, half of them with an id; every `bad_every`th is bad, and as many are repetitions of an earlier one with its id.
-
-    Every good text is there once but for the repetitions. An id conflict comes in the partition of the post that it contradicts.
-    """
-    choice = random.Random(seed)
-    with_id: list[tuple[Message, dict[str, Any]]] = []
-    now = datetime.now(UTC)
-    for number in range(n_messages):
-        if number % bad_every == bad_every - 1:
-            yield _bad_message(number // bad_every, number, n_partitions, with_id)
-        elif number % bad_every == bad_every // 2 and with_id:
-            yield choice.choice(with_id)[0]._replace(is_repeat=True, partition=number % n_partitions)
-        else:
-            at = now - timedelta(seconds=choice.randrange(n_days * 86_400))
-            brand, text = choice.choice(BRANDS), f"{words(choice)} #{seed}.{number}"
-            fields = {"created_at": at.isoformat(), "text": text, "user_id": number % 997, "brand": brand}
-            fields |= {"id": f"{seed}-{number}"} if number % 2 else {}
-            message = Message(_json(**fields), number % n_partitions, text, brand, at.date().isoformat())
-            if number % 2:
-                with_id.append((message, fields))
-            yield message
+def message(text: str, **fields: object) -> bytes:
+    """A JSON message."""
+    return json.dumps({"created_at": CREATED_AT, "text": text, **fields}).encode()
 
 
-def _bad_message(turn: int, number: int, n_partitions: int, with_id: list[tuple[Message, dict[str, Any]]]) -> Message:
-    kind = turn % (len(BAD_MESSAGES) + 1)
-    if kind == len(BAD_MESSAGES) and with_id:
-        known, fields = with_id[number % len(with_id)]
-        return Message(_json(**fields | {"text": f"something else {number}"}), known.partition, reason="id_conflict")
-    reason, value = BAD_MESSAGES[kind % len(BAD_MESSAGES)]
-    return Message(value(number), number % n_partitions, reason=reason)
+class MemoryFeed(Feed):
+    """Over the in-memory double; its messages outlive a restart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.section = DropFolderSection(name="memory", kind="drop_folder", path=Path("x"))
+        self._messages: dict[Any, list[bytes | None]] | None = None
+        self.source: MemorySource = self.make()
+
+    def put(self, *texts: str) -> None:
+        self.source.put(*map(message, texts))
+
+    def make(self) -> MemorySource:
+        made = MemorySource(parser_of(self.section), self.positions, now)
+        made.messages = self._messages = self._messages or made.messages
+        return made
 
 
-class Producing:
-    """A thread that produces messages at a steady rate and remembers where each went. Use it in a `with` block."""
+class FolderFeed(Feed):
+    """Over a drop folder; every `put` is a file."""
 
-    def __init__(self, servers: Sequence[str], topic: str, messages: Iterable[Message], per_s: float) -> None:
-        self.sent: list[tuple[Message, int]] = []  # with its offset
-        self.failure: BaseException | None = None
-        self._messages = messages
-        self._per_s = per_s
-        self._topic = topic
-        self._stopping = threading.Event()
-        self._producer = KafkaProducer(
-            bootstrap_servers=list(servers), linger_ms=5, metrics_enabled=False, delivery_timeout_ms=180_000, max_block_ms=120_000,
-            max_request_size=2_000_000,
-        )  # fmt: skip
-        self._thread = threading.Thread(target=self._run, name="producer")
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.section = DropFolderSection(name="inbox", kind="drop_folder", path=path)
+        self.source: DropFolder = self.make()
+        self._n_files = 0
 
-    def __enter__(self) -> "Producing":
-        self._thread.start()
-        return self
+    def put(self, *texts: str) -> None:
+        self._n_files += 1
+        path = self.section.path / f"{self._n_files}.csv"
+        path.write_text("created_at,text\n" + "".join(f"{CREATED_AT},{text}\n" for text in texts))
+        moment = NOW.timestamp() - 60 + self._n_files
+        os.utime(path, (moment, moment))
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Produce no more; what was produced is with the broker."""
-        self._stopping.set()
-        self.finish()
-
-    def finish(self) -> None:
-        """Wait until every message is with the broker."""
-        self._thread.join()
-        assert self.failure is None, self.failure
-
-    @property
-    def is_over(self) -> bool:
-        """Every message is with the broker."""
-        return not self._thread.is_alive()
-
-    @property
-    def n_sent(self) -> int:
-        """Messages sent so far."""
-        return len(self.sent)
-
-    def _run(self) -> None:
-        try:
-            self._produce()
-        except BaseException as error:
-            self.failure = error
-        finally:
-            self._producer.close()
-
-    def _produce(self) -> None:
-        waiting = []
-        began = time.monotonic()
-        for number, message in enumerate(self._messages):
-            if self._stopping.wait(max(0.0, began + number / self._per_s - time.monotonic())):
-                break
-            key = b"tombstone" if message.value is None else None
-            waiting.append((message, self._producer.send(self._topic, message.value, key=key, partition=message.partition)))
-            if len(waiting) >= 200:
-                self._collect(waiting)
-        self._collect(waiting)
-
-    def _collect(self, waiting: list[tuple[Message, Any]]) -> None:
-        self.sent.extend((message, future.get(180).offset) for message, future in waiting)
-        waiting.clear()
+    def make(self) -> DropFolder:
+        return DropFolder(self.section, parser_of(self.section), self.positions, now, path=self.section.path, rescan_s=0.02)
 
 
-def _json(**fields: Any) -> bytes:
-    return json.dumps(fields, ensure_ascii=False).encode()
+class KafkaFeed(Feed):
+    """Over a topic of one partition."""
 
+    def __init__(self, broker: Broker, **section: Any) -> None:
+        super().__init__()
+        self.broker = broker
+        self.topic = broker.create_topic(broker.new_name("posts"))
+        settings = {"name": "kafka", "kind": "kafka", "bootstrap_servers": broker.servers, "topics": [self.topic]}
+        settings |= {"group_id": broker.new_name("group"), "options": FAST_GROUP}
+        self.section = KafkaSection(**(settings | section))
+        self.source: KafkaTopics = self.make()
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()
+    def put(self, *texts: str) -> None:
+        self.broker.produce(self.topic, [message(text) for text in texts])
+
+    def make(self) -> KafkaTopics:
+        return KafkaTopics(self.section, parser_of(self.section), self.positions, now)

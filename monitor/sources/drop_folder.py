@@ -33,6 +33,7 @@ from monitor.store.files import FileCounts, TakenFile
 
 log = logging.getLogger(__name__)
 
+RESCAN_S = 2.0  #: events are hints only
 FILES = StreamPartition("", 0)  #: what `lag` counts waiting files under
 
 
@@ -58,6 +59,7 @@ class DropFolder:
         *,
         path: Path,
         keep_text: bool = True,
+        rescan_s: float = RESCAN_S,
     ) -> None:
         """`path` is the folder, absolute. With `keep_text` false finished files are deleted and only their reports stay."""
         self.name = section.name
@@ -67,7 +69,7 @@ class DropFolder:
         self._clock = clock
         self._keep_text = keep_text
         self._done_keep_days = section.done_keep_days
-        self._waiting = WaitingFiles(self.folders, section.settle_s, clock)
+        self._waiting = WaitingFiles(self.folders, section.settle_s, clock, rescan_s)
         self._inspecting: tuple[Waiting, Inspection] | None = None
         self._resuming: deque[TakenFile] = deque()
         self._reading: tuple[TakenFile, FileRows] | None = None

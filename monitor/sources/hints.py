@@ -38,7 +38,7 @@ class FolderHints:
         from watchfiles import watch
 
         try:
-            for _ in watch(self._path, stop_event=self._stop, recursive=False, debounce=100, step=20, rust_timeout=500, watch_filter=None):
+            for _ in watch(self._path, stop_event=self._stop, recursive=False, debounce=100, step=50, rust_timeout=1000, watch_filter=None):
                 self._changed.set()
         except Exception as error:  # noqa: BLE001 - no inotify left, an odd file system: the rescan does the work
             log.debug("the folder is not watched, only rescanned", extra={"error": str(error)})

@@ -36,6 +36,7 @@ PROBE_S = 5.0  #: a broker that sent nothing for this long is asked whether it i
 LOOK_S = 10.0  #: how often to look whether another replica paused the source
 PAUSED_LOOK_S = 2.0  #: how often a paused source looks whether it may go on
 KEEP_ALIVE_S = 0.1
+CHECKED_S = 0.1  #: topic ids are asked for again after this, when there are records; no topic is deleted and made anew faster
 REBUILD_S = 60.0  #: away for this long: try with a new client
 FEW = 500  #: records behind that are no backlog
 QUIET_S = 3.0  #: a live broker that sends nothing for this long has nothing (`reached_end`)
@@ -79,6 +80,7 @@ class KafkaTopics:
         self._heard_at = 0.0  # monotonic: when the cluster was last known to be there
         self._quiet_since: float | None = None  # monotonic: since when polls are empty
         self._alive_at = 0.0  # monotonic: last keep_alive
+        self._checked_at = 0.0  # monotonic: when topic ids were last asked for
         self._missing: list[str] = []
 
     @property
@@ -108,7 +110,7 @@ class KafkaTopics:
         self._client.release()
         generation = self._generation
         fetched = self._fetch(max_records, timeout_s)
-        if generation != self._generation or generation != self._sought or self._topics_changed():
+        if generation != self._generation or generation != self._sought or self._topics_changed(fetched):
             return self._polled()  # what came was fetched at positions that are not ours; it comes again
         self._note_progress(fetched)
         return self._polled(fetched)
@@ -236,16 +238,30 @@ class KafkaTopics:
                 self._next[partition] = start.offset
                 self.n_missed += start.n_missed
 
-    def _topics_changed(self) -> bool:
-        """True, and everything is sought again, when a topic was deleted and made anew."""
-        for topic in {partition.topic for partition in self._streams}:
-            streams = {stream.stream for partition, stream in self._streams.items() if partition.topic == topic}
-            found = self._client.topic_id(topic)
-            if found is not None and streams != {f"{topic}@{found}"}:
-                log.warning("a topic was made anew and is read from its beginning", extra={"source": self.name, "topic": topic})
+    def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:
+        """True, and everything is sought again, when a topic was deleted and made anew.
+
+        A fetch names its topic by name, so records of the new topic may come at the old one's position. Where there are records, the ids are
+        therefore asked for after the fetch, unless that was done within CHECKED_S and no fetch failed.
+        """
+        if fetched and (self._client.has_doubts or self._monotonic() - self._checked_at > CHECKED_S):
+            self._check_ids()
+        for partition, stream in self._streams.items():
+            found = self._client.topic_id(partition.topic)
+            if found is not None and stream.stream != f"{partition.topic}@{found}":
+                extra = {"source": self.name, "topic": partition.topic}
+                log.warning("a topic was made anew and is read from its beginning", extra=extra)
                 self._n_rewinds += 1
                 return True
         return False
+
+    def _check_ids(self) -> None:
+        try:
+            self._client.refresh_metadata()
+        except SourceUnavailable:
+            self._n_rewinds += 1  # what was fetched is dropped and must come again
+            raise
+        self._checked_at = self._monotonic()
 
     # ---- what surrounds it ---------------------------------------------------------------------------------------
 

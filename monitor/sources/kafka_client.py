@@ -196,6 +196,11 @@ class Client:
         found = cluster.topic_id(topic)
         return str(found) if found is not None else "0"
 
+    @property
+    def has_doubts(self) -> bool:
+        """True while a fetch met an error that made the client ask for metadata, and the answer is not there yet."""
+        return bool(self._consumer._cluster.need_update)
+
     def refresh_metadata(self, timeout_s: float = ANSWER_S) -> None:
         """Ask which topics and partitions there are. Raises SourceUnavailable when no broker answers."""
         asked = self._consumer._cluster.request_update()  # the public bootstrap() may wait without bound

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from monitor.errors import SourceUnavailable
+from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.parsing import Arrival, Parser
 from monitor.posts import Batch, DeadLetter, Place, Record, Saved, StreamPartition
 from monitor.protocols import Polled
@@ -15,7 +15,7 @@ STREAM = "memory@1"
 
 
 class MemoryPositions:
-    """bookkeeping.Positions in memory; a test moves `offsets` where a save would."""
+    """bookkeeping.Positions in memory; a test moves `offsets` where a save would, and takes the store `away`."""
 
     def __init__(self) -> None:
         self.offsets: dict[StreamPartition, int] = {}
@@ -24,30 +24,40 @@ class MemoryPositions:
         self.outcomes: dict[str, str] = {}
         self.counts: dict[str, FileCounts] = {}
         self.dead_files: list[DeadLetter] = []
+        self.away = False
 
     def load(self) -> Mapping[StreamPartition, Position]:
+        self._check_here()
         return {partition: Position(offset, self.paused_reason) for partition, offset in self.offsets.items()}
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         self.offsets[stream_partition] = next_offset
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
+        self._check_here()
         if taken_name not in self.files:
             self.files[taken_name] = TakenFile(taken_name, name, sha256, now)
             self.offsets[StreamPartition(sha256, 0)] = 0
 
     def finish_file(self, taken_name: str, outcome: str, now: datetime) -> None:  # noqa: ARG002
+        self._check_here()
         self.outcomes.setdefault(taken_name, outcome)
 
     def unfinished_files(self) -> list[TakenFile]:
+        self._check_here()
         return [file for name, file in self.files.items() if name not in self.outcomes]
 
     def file_counts(self, taken_name: str) -> FileCounts:
+        self._check_here()
         return self.counts.get(taken_name, FileCounts(0, 0, {}))
 
     def save_dead_file(self, dead_letter: DeadLetter) -> None:
         if dead_letter.place not in {letter.place for letter in self.dead_files}:
             self.dead_files.append(dead_letter)
+
+    def _check_here(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the memory store is away")
 
 
 class MemorySource:

@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from monitor.sources.folders import Folders, Waiting
 from monitor.sources.hints import FolderHints
 
-RESCAN_S = 2.0  #: events are hints only
 LONGEST_WAIT_S = 0.2  #: while a file is settling
 
 
 class WaitingFiles:
     """The folder as last scanned, oldest file first. Only `ahead` and `any_settled` are for other threads."""
 
-    def __init__(self, folders: Folders, settle_s: float, clock: Callable[[], datetime]) -> None:
+    def __init__(self, folders: Folders, settle_s: float, clock: Callable[[], datetime], rescan_s: float) -> None:
         self._folders = folders
         self._settle = timedelta(seconds=settle_s)
         self._clock = clock
+        self._rescan_s = rescan_s
         self._hints = FolderHints(folders.path)
         self._next_scan = 0.0  # monotonic
         self._files: list[Waiting] = []
@@ -57,7 +57,7 @@ class WaitingFiles:
         self._first_seen = {file: self._first_seen.get(file, now) for file in files}
         self._unreadable &= set(files)
         self._files = [file for file in files if file not in self._unreadable]
-        self._next_scan = time.monotonic() + RESCAN_S
+        self._next_scan = time.monotonic() + self._rescan_s
 
     def scan_soon(self) -> None:
         """Scan before the next file is chosen."""
