@@ -70,8 +70,12 @@ def resume(config_path: Path, name: str) -> None:
 @click.option("--to-beginning", is_flag=True, help="The earliest record that the brokers still have.")
 @click.option("--to-end", is_flag=True, help="After the latest record: what is there now is skipped.")
 @click.option("--to-offset", type=click.IntRange(min=0), help="This offset.")
-@click.option("--to-time", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]),
-              help="The first record written at or after this time; without an offset in time_zone.")  # fmt: skip
+@click.option(
+    "--to-time",
+    metavar="TIME",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]),
+    help="The first record written at or after TIME (2026-11-20T08:00:00); in time_zone unless it has an offset.",
+)
 @click.option("--topic", help="Only this topic of the source.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
 @click.option("--force", is_flag=True, help="Even while a daemon runs; it goes on from there after its next rebalance.")

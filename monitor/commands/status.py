@@ -73,9 +73,8 @@ def _show_daemon(daemon: Mapping[str, Any]) -> None:
 
 
 def _source_rows(sources: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    renamed = {"per_s": "records_per_s", "counted": "inserted"}
     return [
-        {"source": name, **{column: state.get(renamed.get(column, column)) for column in _SOURCES[1:]}}
+        {"source": name, **state, "per_s": f"{state['records_per_s']:.1f}", "counted": state["inserted"]}
         for name, state in sources.items()
     ]
 
