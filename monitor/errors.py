@@ -7,6 +7,7 @@ MonitorError
 │   │   └── AlreadyRunning   waiting would not help: another daemon holds the SQLite file
 │   └── SourceUnavailable
 ├── UnusableInput        exit 65: a file given to a command cannot be read as what it should be
+├── PositionsMovedBack   read again from the stored positions; never leaves the pipeline
 └── TooManyRefused       exit 65: a source gave more bad records than max_invalid_share allows
 """
 
@@ -45,6 +46,18 @@ class UnusableInput(MonitorError):  # noqa: N818 - a verdict on the file
     """A file given to a command is not what it should be; the message is a sentence for its owner."""
 
     exit_code = 65
+
+
+class PositionsMovedBack(MonitorError):  # noqa: N818 - what happened to them, not what went wrong here
+    """A stored position is older than what was saved before: the database was restored, or somebody moved it back.
+
+    The batch in hand was not stored: records between the two would be skipped for good.
+    """
+
+    def __init__(self, source: str) -> None:
+        """`source` is the one whose positions moved."""
+        super().__init__(f"the stored positions of source {source} are older than what was saved")
+        self.source = source
 
 
 class TooManyRefused(MonitorError):

@@ -1,12 +1,16 @@
 """Log lines: one JSON object a line under a supervisor, readable text on a terminal; secrets never, post text never."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterable
 from typing import Literal, TextIO
+from urllib.parse import quote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+MIN_SECRET_CHARS = 4  #: shorter ones would black out ordinary words
 
 #: other libraries speak at WARNING and above only: their INFO repeats what our own lines say
 _QUIET = ("kafka", "apscheduler", "alembic", "sqlalchemy", "uvicorn", "uvicorn.error", "uvicorn.access", "watchfiles", "slack_sdk", "matplotlib")
@@ -21,17 +25,19 @@ def configure(
     """Send every log line of the process to `stream` (stderr); `auto` is text on a terminal and JSON elsewhere."""
     stream = stream or sys.stderr
     as_text = style == "text" or (style == "auto" and stream.isatty())
-    renderer: Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty()) if as_text else structlog.processors.JSONRenderer()
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if as_text:  # plain: the default draws each frame's variables, which hold posts and passwords
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
     before: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _Masker(secrets)]
+    final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     final += [] if as_text else [structlog.processors.format_exc_info]  # the text renderer draws tracebacks itself
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[*final, renderer]))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[*final, _Masked(renderer, secrets)]))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -39,23 +45,27 @@ def configure(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a job that is still running: counted in the metrics, no news
     # the client retries by itself and we say once what we wait for; its warnings come many a second
     logging.getLogger("kafka").setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
 
 
-class _Masker:
-    """Replaces every known secret in every text of a line."""
+class _Masked:
+    """A renderer whose line has every known secret replaced, in whatever field or traceback it stood."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = [secret for secret in secrets if len(secret) >= 4]
+    def __init__(self, renderer: Processor, secrets: Iterable[str]) -> None:
+        self._renderer = renderer
+        known = {spelt for secret in secrets if len(secret) >= MIN_SECRET_CHARS for spelt in _spellings(secret)}
+        self._secrets = sorted(known, key=len, reverse=True)  # one may be the beginning of another
 
-    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG002
-        for key, value in event.items():
-            if isinstance(value, str):
-                event[key] = self.mask(value)
-        return event
-
-    def mask(self, text: str) -> str:
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+        line = str(self._renderer(logger, name, event))
         for secret in self._secrets:
-            text = text.replace(secret, "********")
-        return text
+            line = line.replace(secret, "********")
+        return line
+
+
+def _spellings(secret: str) -> set[str]:
+    """The secret as it may stand in a line: as it is or in a URL, in a Python literal, and any of these in JSON or a literal again."""
+    plain = {secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+    return plain | {json.dumps(text)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from monitor.batching import Batcher, BatchLimits
-from monitor.errors import StoreUnavailable, TooManyRefused, Unavailable
+from monitor.errors import PositionsMovedBack, StoreUnavailable, TooManyRefused, Unavailable
 from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.posts import Batch, Reason, Saved, ScoredBatch, StreamPartition
@@ -29,18 +29,22 @@ class Bookkeeper(Protocol):
     """What the pipeline needs of the store; every method is one transaction and may raise StoreUnavailable."""
 
     def save(self, batch: ScoredBatch) -> Saved:
-        """Posts, dead letters, positions and totals in one transaction; raises TooManyRefused, and then nothing was stored."""
+        """Posts, dead letters, positions and totals in one transaction.
+
+        Raises TooManyRefused or PositionsMovedBack, and then nothing was stored.
+        """
 
     def refuse(self, batch: Batch, reason: str, *, pause: bool) -> None:
         """Start judging the source afresh and, with `pause`, mark it paused at its stored positions."""
 
 
 class Outcome(msgspec.Struct):
-    """What became of a batch: saved, refused, or (both None) dropped because it will be polled again."""
+    """What became of a batch: saved, refused, or neither: dropped because it will be polled again."""
 
     batch: Batch
     saved: Saved | None = None
     refused: TooManyRefused | None = None
+    moved_back: bool = False  # the store is older than what was saved: read again from its positions
 
 
 class Lane:
@@ -310,6 +314,9 @@ class Pipeline:
         except TooManyRefused as refused:
             work.lane.epoch += 1  # what was polled after it must not be stored either
             return Outcome(work.batch, refused=refused)
+        except PositionsMovedBack:
+            work.lane.epoch += 1
+            return Outcome(work.batch, moved_back=True)
         return Outcome(work.batch, saved=saved)
 
     def _settle(self, lane: Lane) -> None:
@@ -322,6 +329,9 @@ class Pipeline:
                 with self._metrics.stage_seconds.labels("commit").time():
                     lane.source.commit(outcome.batch, outcome.saved)
                 self._count(lane, outcome.batch, outcome.saved)
+            elif outcome.moved_back:
+                log.warning("the database was restored or moved back, reading again", extra={"source": lane.source.name})
+                self._read_again(lane)
             lane.outcomes.popleft()
             lane.n_in_flight -= 1
 
@@ -329,12 +339,16 @@ class Pipeline:
         reason = f"{refused.n_refused} of the last {refused.n_judged} records were refused"
         log.error("too many bad records", extra={"source": lane.source.name, "refused": refused.n_refused, "judged": refused.n_judged})
         self._bookkeeper.refuse(batch, reason, pause=lane.source.kind == "kafka")
+        lane.source.refuse(batch, reason)
+        self._read_again(lane)
+        lane.was_refused = True
+
+    def _read_again(self, lane: Lane) -> None:
+        """Forget what was polled and not saved, and go on from the stored positions."""
         lane.batcher.drop()
         lane.closed.clear()
-        lane.source.refuse(batch, reason)
         lane.source.rewind()
         lane.poll_epoch = lane.epoch
-        lane.was_refused = True
 
     def _count(self, lane: Lane, batch: Batch, saved: Saved) -> None:
         name = lane.source.name

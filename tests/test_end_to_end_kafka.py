@@ -65,7 +65,7 @@ class Site:
 
     def wait_for(self, n_records: int, deadline_s: float = 60.0) -> None:
         """Wait until so many records are through."""
-        wait_until(lambda: self.n_records() >= n_records, f"{n_records} records (now {self.n_records()})", deadline_s)
+        wait_until(lambda: self.n_records() >= n_records, f"{n_records} records", deadline_s)
 
     def check(self, sent: list[tuple[Message, int]]) -> None:
         """Everything that was sent is stored once, and totals and daily rows equal a recount."""
@@ -202,10 +202,28 @@ def test_a_database_restored_from_an_older_copy_is_filled_again(make_site: MakeS
         assert daemon.stop() == 0
 
 
+def test_a_database_restored_under_a_running_daemon_is_filled_again(make_site: MakeSite) -> None:
+    """A failover to a server that lacks the latest rows: the daemon sees it at the next save and reads them again."""
+    site = make_site(n_partitions=2)
+    with DaemonProcess(site.config()) as daemon:
+        sent = site.produce(messages(500, 2, seed=5))
+        site.wait_for(500)
+        copied = copied_database(site.url)
+        sent += site.produce(messages(500, 2, seed=6))
+        site.wait_for(1_000)
+        restore_database(site.url, copied)
+        sent += site.produce(messages(500, 2, seed=7))
+        site.check(sent)
+        assert "reading again" in daemon.log()
+        assert daemon.stop() == 0
+
+
 def copied_database(url: str) -> str:
-    """Copy a database that nobody uses now, as a dump would; returns the copy's name."""
+    """Copy a database, as a dump would, throwing out whoever is connected; returns the copy's name."""
     name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-    _administer(url, f"CREATE DATABASE {name}_copy TEMPLATE {name}")
+    nobody = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    _administer(url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false", nobody)
+    _administer(url, f"CREATE DATABASE {name}_copy TEMPLATE {name}", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     return f"{name}_copy"
 
 

@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, select
 
-from monitor.posts import DeadLetter, Post, Reason, Record, Saved, Score, ScoredBatch, StreamPartition
+from monitor.errors import PositionsMovedBack
+from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, Score, ScoredBatch, StreamPartition
 from monitor.store import brands
 from monitor.store.database import Database, insert_into
 from monitor.store.deadletters import save_in as save_dead_letters_in
@@ -60,6 +61,7 @@ class Saver:
         self._db = db
         self._rules = rules
         self._known_brands: frozenset[str] = frozenset()
+        self._reached: dict[tuple[str, StreamPartition], tuple[str | None, int]] = {}  # file, next offset
 
     def save(self, scored: ScoredBatch) -> Saved:
         """Save a batch; saving it again changes nothing.
@@ -67,14 +69,20 @@ class Saver:
         In one transaction: (0) admit new brands, (1) insert the posts that are new, (2) dead letters, (3) positions,
         (4) totals of what was inserted, (5) the days to refresh, (6) the window of recent outcomes and the file's
         counters. Rows go in sorted by key, hot rows last. Raises TooManyRefused (nothing is stored; the caller pauses
-        the source or fails the file) and StoreUnavailable (save it again later).
+        the source or fails the file), PositionsMovedBack (nothing is stored; the caller reads again from the stored
+        positions) and StoreUnavailable (save it again later).
         """
         rows, brand_of = self._rows_of(scored)
 
         def work(connection: Connection) -> tuple[Saved, frozenset[str]]:
             return self._save_in(connection, _Work(scored, rows, brand_of))
 
-        saved, self._known_brands = self._db.run(work)
+        try:
+            saved, self._known_brands = self._db.run(work)
+        except PositionsMovedBack:
+            self._reached.clear()
+            raise
+        self._note_reached(scored.batch)
         return saved
 
     def _save_in(self, connection: Connection, work: _Work) -> tuple[Saved, frozenset[str]]:
@@ -85,11 +93,25 @@ class Saver:
         _find_outcomes(connection, work, inserted, known)
         save_dead_letters_in(connection, batch.dead_letters + work.conflicts, keep_raw=self._rules.keep_text)
         before = _move_positions_in(connection, batch.source, batch.positions)
+        self._check_reached(batch, before)
         sums = _sums_of(work, inserted)
         add_in(connection, sums)
         brands.mark_dirty_in(connection, brands.earliest_days((key.brand, key.day) for key in sums), scored.scored_at)
         self._judge_in(connection, work, before)
         return _saved_of(work.outcomes, tuple(work.conflicts)), known
+
+    def _check_reached(self, batch: Batch, before: dict[StreamPartition, int]) -> None:
+        """A running daemon would go on where it is, and never read what a restored database lacks."""
+        for at in batch.positions:
+            file, reached = self._reached.get((batch.source, at), (None, 0))
+            if file == batch.file and before.get(at, 0) < reached:
+                raise PositionsMovedBack(batch.source)
+
+    def _note_reached(self, batch: Batch) -> None:
+        others = {
+            key: place for key, place in self._reached.items() if key[0] != batch.source or place[0] == batch.file
+        }
+        self._reached = others | {(batch.source, at): (batch.file, offset) for at, offset in batch.positions.items()}
 
     def _rows_of(self, scored: ScoredBatch) -> tuple[dict[str, PostRow], list[str]]:
         rows: dict[str, PostRow] = {}
