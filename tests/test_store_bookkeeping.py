@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from batches import NOW, letter, post, rules, scored
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, PositionsMovedBack
 from monitor.posts import MAX_RAW_BYTES, Place, Reason, StreamPartition
 from monitor.store import deadletters, files, instances, models, positions, settings
 from monitor.store.database import Database
@@ -185,11 +185,17 @@ def test_models_are_noted_when_first_loaded(database: Database) -> None:
 
 
 def test_a_seek_back_reads_again_and_counts_once(database: Database) -> None:
-    """After a reset the same records are seen before, and the position moves on from there."""
+    """After a reset the same records are seen before, and the position moves on from there.
+
+    A saver that had come further says so first, so that a running daemon reads again from the stored position.
+    """
     saver = Saver(database, rules())
     batch = scored([post(offset) for offset in range(5)])
     [at] = batch.batch.positions
     saver.save(batch)
     positions.reset(database, "posts", at, 0)
+    with pytest.raises(PositionsMovedBack):
+        saver.save(scored([post(5)]))
+    assert positions.load(database, "posts") == {at: Position(0, None)}
     assert saver.save(batch).n_seen_before == 5
     assert positions.load(database, "posts") == {at: Position(5, None)}
