@@ -53,12 +53,13 @@ class _Unpacked(gzip.GzipFile):
 class Inspection:
     """The pass, in steps so that a huge file does not keep its source from anything else."""
 
-    def __init__(self, path: Path, theirs: dict[str, str]) -> None:
-        """`theirs` maps our field names to the file's columns."""
+    def __init__(self, path: Path, theirs: dict[str, str], bomb_bytes: int = BOMB_BYTES) -> None:
+        """`theirs` maps our field names to the file's columns. May raise OSError."""
         self.path = path
         self.sha256 = ""  # of the decompressed content, once the pass is over
         self.verdict: str | None = None  # why the file cannot be used
         self._theirs = theirs
+        self._bomb_bytes = bomb_bytes
         self._content = open_content(path)
         self._n_packed_bytes = path.stat().st_size
         self._digest = hashlib.sha256()
@@ -102,7 +103,7 @@ class Inspection:
     def _check_size(self) -> None:
         if self._n_bytes and self._n_nul / self._n_bytes > MAX_NUL_SHARE:
             raise Unusable("it is not text")
-        if self._n_bytes > BOMB_BYTES and self._n_bytes > BOMB_RATIO * self._n_packed_bytes:
+        if self._n_bytes > self._bomb_bytes and self._n_bytes > BOMB_RATIO * self._n_packed_bytes:
             raise Unusable(f"it grows more than {BOMB_RATIO} times when decompressed")
 
     def _decode(self, chunk: bytes) -> None:
