@@ -69,7 +69,7 @@ def masked(key: str, value: object) -> object:
     if value is not None and _SECRET_KEY.search(key):
         return _MASK
     if isinstance(value, str):
-        value = re.sub(r"://[^/@\s]*@", f"://{_MASK}@", value)
+        value = re.sub(r"://\S*@", f"://{_MASK}@", value)  # greedy: a password may hold / and @
         value = re.sub(r"(?i)((?:password|sslkey)=)[^&\s]*", rf"\1{_MASK}", value)
         return _MASK if _SECRET_VALUE.search(value) else value
     return value

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any, TextIO, TypeVar
 
-from monitor import logs, metrics, settings
+from monitor import cautions, logs, metrics, settings
 from monitor.batching import BatchLimits
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.dashboard import page
@@ -308,6 +308,8 @@ def run(
     secrets = secrets or Secrets()
     settings.check_start(config, secrets)
     logs.configure(config.logging.level, config.logging.format, settings.known_secrets(config, secrets), log_stream)
+    for sentence in cautions.cautions(config, secrets):
+        log.warning("%s", sentence)
     signals = signals or Signals()
     signals.install()
     daemon = Daemon(config, role, secrets, signals, announce)

@@ -27,7 +27,8 @@ def configure(
     as_text = style == "text" or (style == "auto" and stream.isatty())
     renderer: Processor = structlog.processors.JSONRenderer()
     if as_text:  # plain: the default draws each frame's variables, which hold posts and passwords
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)
     before: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -37,7 +38,8 @@ def configure(
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     final += [] if as_text else [structlog.processors.format_exc_info]  # the text renderer draws tracebacks itself
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[*final, _Masked(renderer, secrets)]))
+    final.append(_Masked(renderer, secrets))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=final))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -66,6 +68,6 @@ class _Masked:
 
 
 def _spellings(secret: str) -> set[str]:
-    """The secret as it may stand in a line: as it is or in a URL, in a Python literal, and any of these in JSON or a literal again."""
+    """The secret as it may stand in a line: as it is, in a URL or a literal, and each of these in JSON or a literal."""
     plain = {secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1], json.dumps(secret)[1:-1]}
     return plain | {json.dumps(text)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from monitor.errors import ConfigError
 PREFIX = "SENTIMENT_MONITOR__"
 SECRET_NAMES = ("SLACK_BOT_TOKEN", "SLACK_WEBHOOK_URL", "HTTP_TOKEN", "DATABASE_PASSWORD")
 DEFAULT_PATH = Path("config.yaml")
+_QUERY_SECRET = re.compile(r"[?&](?:password|sslpassword)=([^&]*)", re.IGNORECASE)
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -118,11 +120,11 @@ def check_start(config: Config, secrets: Secrets) -> None:
 
 
 def known_secrets(config: Config, secrets: Secrets) -> list[str]:
-    """Every secret that is set, so that logs can mask them; also the password inside store.url."""
+    """Every secret that is set, so that logs can mask them; also those inside store.url."""
     names = [*SECRET_NAMES, *(source.password_from for source in config.sources if isinstance(source, KafkaSection))]
     found = [secrets.secret(name) for name in names if name]
-    in_url = re.match(r"[^/]*//[^/@]*:([^/@]*)@", config.store.url)
-    return [secret for secret in (*found, in_url and in_url[1]) if secret]
+    in_url = [*re.findall(r"//[^/@:]*:([^@]*)@", config.store.url), *_QUERY_SECRET.findall(config.store.url)]
+    return list(dict.fromkeys(secret for secret in (*found, *in_url, *map(unquote, in_url)) if secret))
 
 
 def show(config: Config) -> str:

@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("brokers",),
     ("sources", "plot"),
     ("store", "slack"),
-    ("messages", "parsing", "pipeline", "http", "slack_answers"),
+    ("cautions", "messages", "parsing", "pipeline", "http", "slack_answers"),
     ("settings",),
     ("batching", "config_file", "config_problems", "episodes", "health", "scorer"),
     ("alerts", "protocols"),

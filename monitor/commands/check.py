@@ -76,11 +76,12 @@ def _checked(part: str, look: Callable[[], str]) -> Finding:
 
 
 def _configuration(config: "Config", path: Path, secrets: "Secrets") -> str:
-    from monitor import settings
+    from monitor import cautions, settings
 
     settings.check_start(config, secrets)
     names = ", ".join(source.name for source in config.sources)
-    return f"{path}: sources {names}; days in {config.time_zone}"
+    sentence = f"{path}: sources {names}; days in {config.time_zone}"
+    return "\n".join([sentence, *cautions.cautions(config, secrets)])
 
 
 def _bundle(config: "Config") -> str:
