@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from monitor import crashpoints
 from monitor.config import Config
 from monitor.protocols import Notifier, SendResult
 from monitor.slack import TIMEOUT_S, DryRunNotifier
@@ -50,15 +51,18 @@ def deliver(
     claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S)
     if claimed is None:
         return 0
+    crashpoints.passing("claim")
     if claimed.state == "sending":
         _wait_for_turn(db, now, pause)
         result: SendResult | None = _send(notifier, claimed, config, ticks() - began)
     else:
         oldest_ts = claimed.created_at.timestamp() - _CLOCK_SKEW_S
         result = notifier.find(_channel(claimed, config), claimed.alert_key, oldest_ts)
+    crashpoints.passing("post")
     ended_at = _later(now, ticks() - began)
     change = change_after(result, claimed, ended_at, config.alerts.slack.delivery)
     alerts.mark(db, claimed, change, ended_at)
+    crashpoints.passing("mark")
     _say(claimed, change)
     return int(result is not None and result.outcome in {"sent", "refused"})
 

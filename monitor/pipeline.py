@@ -11,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
+from monitor import crashpoints
 from monitor.batching import Batcher, BatchLimits
 from monitor.errors import PositionsMovedBack, StoreUnavailable, TooManyRefused, Unavailable
 from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.posts import Batch, Reason, Saved, ScoredBatch, StreamPartition
-from monitor.protocols import Scorer, Source
+from monitor.protocols import Polled, Scorer, Source
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Pipeline:
     def _poll_batches(self, lane: Lane) -> list[Batch]:
         batches: list[Batch] = []
         while not batches:
-            polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(self._monotonic(), IDLE_S))
+            polled = self._poll(lane)
             batches = lane.batcher.add(polled, self._monotonic())
             if not polled.records and not polled.ends_file:
                 return batches + lane.batcher.flush()
@@ -200,8 +201,7 @@ class Pipeline:
             self.open_lane(lane)
         self._settle(lane)
         if self._hand_on(lane):
-            now = self._monotonic()
-            polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(now, IDLE_S))
+            polled = self._poll(lane)
             self._tell_state(lane)
             self._metrics.records_polled.labels(lane.source.name).inc(len(polled.records))
             lane.closed.extend(lane.batcher.add(polled, self._monotonic()))
@@ -296,6 +296,12 @@ class Pipeline:
 
     # ---- the stages ----------------------------------------------------------------------------------------------
 
+    def _poll(self, lane: Lane) -> Polled:
+        polled = lane.source.poll(lane.batcher.room(), lane.batcher.wait_s(self._monotonic(), IDLE_S))
+        if polled.records:
+            crashpoints.passing("fetch")
+        return polled
+
     def _is_stale(self, work: Work) -> bool:
         return work.epoch != work.lane.epoch or not work.lane.source.is_current(work.batch)
 
@@ -305,6 +311,7 @@ class Pipeline:
             scores = self._scorer.score(posts)
         self._metrics.batch_posts.observe(len(posts))
         work.scored = ScoredBatch(work.batch, scores, self._scorer.model, datetime.now(UTC))
+        crashpoints.passing("score")
 
     def _save(self, work: Work) -> Outcome:
         assert work.scored is not None

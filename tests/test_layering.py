@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("alerts", "protocols"),
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
     # know nothing of posts
-    ("config_values", "device", "logs", "metrics", "moments", "printable", "systemd", "whole_file"),
+    ("config_values", "crashpoints", "device", "logs", "metrics", "moments", "printable", "systemd", "whole_file"),
 )
 
 #: Outside libraries that only one room may know, wherever in a file they are imported.

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from monitor import crashpoints
 from monitor.errors import SourceUnavailable
 from monitor.sources.kafka_client import Client
 
@@ -27,6 +28,7 @@ class GroupCommits:
         if not self._waiting or self._sent:
             return
         self._sent, self._waiting = self._waiting, {}
+        crashpoints.passing("before kafka commit")
         try:
             self._client.commit(self._sent, self._note)
         except SourceUnavailable as error:
@@ -50,6 +52,7 @@ class GroupCommits:
         self._sent = {}
         if not isinstance(outcome, BaseException):
             self._has_warned = False
+            crashpoints.passing("after kafka commit")
             return
         self.n_refused += 1
         if not self._has_warned:

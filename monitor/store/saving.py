@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, select
 
+from monitor import crashpoints
 from monitor.errors import PositionsMovedBack
 from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, Score, ScoredBatch, StreamPartition
 from monitor.store import brands
@@ -82,6 +83,7 @@ class Saver:
         except PositionsMovedBack:
             self._reached.clear()
             raise
+        crashpoints.passing("database commit")
         self._note_reached(scored.batch)
         return saved
 
@@ -91,6 +93,7 @@ class Saver:
         candidates = sorted(row for row in work.rows.values() if row.brand in known)
         inserted = insert_in(connection, candidates, BatchColumns(batch.source, scored.model, scored.scored_at))
         _find_outcomes(connection, work, inserted, known)
+        crashpoints.passing("insert")
         save_dead_letters_in(connection, batch.dead_letters + work.conflicts, keep_raw=self._rules.keep_text)
         before = _move_positions_in(connection, batch.source, batch.positions)
         self._check_reached(batch, before)
