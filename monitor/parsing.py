@@ -1,7 +1,8 @@
 """Untrusted records to typed ones: one JSON message or one CSV row becomes a Post or a DeadLetter, never an exception.
 
-Pure: no clock, no file, no network. The rules are contract section 2; where several are broken, the reason is the first of text,
-created_at, id, length. What a stored row keeps (user_id hashed, NULs replaced) is decided later: keys are made of the record as it came.
+Pure: no clock, no file, no network. The rules are contract section 2; where several are broken, the reason is the first
+of text, created_at, id, length. What a stored row keeps (user_id hashed, NULs replaced) is decided later: keys are made
+of the record as it came.
 """
 
 import json
@@ -27,7 +28,10 @@ CountEqual = Callable[[int], int]
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """Where and when one record came in, and its bytes. `label` is for people, `line` the first line of a CSV record."""
+    """Where and when one record came in, and its bytes.
+
+    `label` is for people, `line` the first line of a CSV record.
+    """
 
     place: Place
     label: str
@@ -60,7 +64,10 @@ class Parser:
     """Parses the records of one source as its section says."""
 
     def __init__(self, section: SourceSection, default_brand: str, zone: tzinfo, max_text_chars: int = 20_000) -> None:
-        """`default_brand` counts where neither record nor section names a brand; `zone` gives days and times without an offset."""
+        """`default_brand` counts where neither record nor section names a brand.
+
+        `zone` gives days and times without an offset.
+        """
         self.source = section.name
         self.theirs: dict[str, str] = {name: section.columns.get(name, name) for name in Fields.__struct_fields__}  # type: ignore[call-overload]
         self._id_space = section.id_space or section.name
@@ -71,14 +78,20 @@ class Parser:
         self._brands: dict[str, str] = {}
 
     def parse_json(self, value: bytes | None, arrival: Arrival) -> Record:
-        """One Kafka message: a JSON object in UTF-8. `arrival.raw` is what a dead letter keeps (b"" for a null value)."""
+        """One Kafka message: a JSON object in UTF-8.
+
+        `arrival.raw` is what a dead letter keeps (b"" for a null value).
+        """
         try:
             return self._accept(self._fields_of(_decode_object(value)), arrival, None)
         except Refused as refused:
             return self.dead_letter(arrival, refused.reason, refused.detail)
 
     def parse_row(self, fields: Fields, arrival: Arrival, count_equal: CountEqual) -> Record:
-        """One CSV row: texts, None where a cell is blank (`NA` and `null` are texts). `count_equal` numbers equal rows of one file."""
+        """One CSV row: texts, None where a cell is blank (`NA` and `null` are texts).
+
+        `count_equal` numbers equal rows of one file.
+        """
         try:
             return self._accept(fields, arrival, count_equal)
         except Refused as refused:
@@ -101,7 +114,10 @@ class Parser:
         created_at = self._checked_moment(fields.created_at, arrival.now)
         id_ = _checked_id(fields.id)
         if len(text) > self._max_text_chars:
-            raise Refused(Reason.TEXT_TOO_LONG, f"the text has {len(text)} characters, more than the {self._max_text_chars} allowed")
+            raise Refused(
+                Reason.TEXT_TOO_LONG,
+                f"the text has {len(text)} characters, more than the {self._max_text_chars} allowed",
+            )
         user_id, brand = _user_id_of(fields.user_id), self._brand_of(fields.brand)
         content_hash = content_hash_of(created_at, user_id, text)
         if id_ is not None:
@@ -111,7 +127,9 @@ class Parser:
             post_key = key_of("kafka", self._id_space, place.stream, str(place.partition), str(place.offset))
         else:
             occurrence = count_equal(hash((brand, content_hash)))
-            post_key = key_of("row", self._id_space, brand, created_at.isoformat(), user_id or "", text, str(occurrence))
+            post_key = key_of(
+                "row", self._id_space, brand, created_at.isoformat(), user_id or "", text, str(occurrence)
+            )
         return Post(
             post_key, content_hash, self.source, arrival.place, arrival.label, brand, id_, created_at,
             created_at.astimezone(self._zone).date(), user_id, _lang_of(fields.lang), text, arrival.raw, arrival.line,
@@ -121,7 +139,9 @@ class Parser:
         try:
             moment = self._read_moment(value)
         except (ValueError, OverflowError, TypeError):
-            raise Refused(Reason.BAD_CREATED_AT, "created_at is missing or not a time in the configured format") from None
+            raise Refused(
+                Reason.BAD_CREATED_AT, "created_at is missing or not a time in the configured format"
+            ) from None
         if moment < EARLIEST:
             raise Refused(Reason.BAD_CREATED_AT, "created_at lies before 1990")
         if moment - now > ONE_DAY:
@@ -204,6 +224,9 @@ def _lang_of(value: object) -> str | None:
 
 
 def _canonical_brand(value: str) -> str:
-    """NFC, trimmed, at most 100 characters; what no SQL store takes (NUL, lone surrogates) becomes U+FFFD. "" where blank."""
+    """NFC, trimmed, at most 100 characters; what no SQL store takes (NUL, lone surrogates) becomes U+FFFD.
+
+    "" where blank.
+    """
     storable = value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return unicodedata.normalize("NFC", storable).strip()[:MAX_BRAND_CHARS].rstrip()

@@ -1,4 +1,6 @@
-"""One face over every kind of source, so that one suite of tests runs over all of them: put texts in, poll, save, restart."""
+"""One face over every kind of source, so that one suite of tests runs over all of them: put texts in, poll, save,
+restart.
+"""
 
 import json
 import os
@@ -65,7 +67,8 @@ class Feed:
 
     def next(self, max_records: int = 500) -> Batch:
         """The next batch that has records; waits up to 20 s."""
-        return wait_for(lambda: self.poll(max_records), lambda batch: bool(batch.records))
+        batch: Batch = wait_for(lambda: self.poll(max_records), lambda batch: bool(batch.records))
+        return batch
 
     def read(self, n: int, max_records: int = 500) -> list[Record]:
         """At least `n` records, saved and committed, and the end of their file."""
@@ -139,7 +142,9 @@ class FolderFeed(Feed):
         os.utime(path, (moment, moment))
 
     def make(self) -> DropFolder:
-        return DropFolder(self.section, parser_of(self.section), self.positions, now, path=self.section.path, rescan_s=0.02)
+        return DropFolder(
+            self.section, parser_of(self.section), self.positions, now, path=self.section.path, rescan_s=0.02
+        )
 
 
 class KafkaFeed(Feed):
@@ -149,7 +154,12 @@ class KafkaFeed(Feed):
         super().__init__()
         self.broker = broker
         self.topic = broker.create_topic(broker.new_name("posts"))
-        settings = {"name": "kafka", "kind": "kafka", "bootstrap_servers": broker.servers, "topics": [self.topic]}
+        settings: dict[str, Any] = {
+            "name": "kafka",
+            "kind": "kafka",
+            "bootstrap_servers": broker.servers,
+            "topics": [self.topic],
+        }
         settings |= {"group_id": broker.new_name("group"), "options": FAST_GROUP}
         self.section = KafkaSection(**(settings | section))
         self.source: KafkaTopics = self.make()

@@ -1,7 +1,9 @@
-"""Kafka brokers for tests, on 127.0.0.1 and a random port: `tansu` (fast, memory only) and `real_kafka` (keeps its log over a kill).
+"""Kafka brokers for tests, on 127.0.0.1 and a random port: `tansu` (fast, memory only) and `real_kafka` (keeps its log
+over a kill).
 
-Both live as long as the session; every test makes topics and groups of its own names. Tansu's `end_offsets` is wrong after batches of several
-records, so it gets one record a batch; a restart loses its log. The real broker is found by KAFKA_SERVER_DIR, or beside the project.
+Both live as long as the session; every test makes topics and groups of its own names. Tansu's `end_offsets` is wrong
+after batches of several records, so it gets one record a batch; a restart loses its log. The real broker is found by
+KAFKA_SERVER_DIR, or beside the project.
 """
 
 import gc
@@ -21,7 +23,6 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
-
 from services import require
 
 _SERVER_DIR = Path(os.environ.get("KAFKA_SERVER_DIR", Path(__file__).parents[2] / "shared" / "kafka"))
@@ -50,8 +51,8 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it answers. A broker that ends at once gets another chance: formatting fails one time in
-        sixty-four, when the random cluster id begins with a dash."""
+        """Start it and wait until it answers. A broker that ends at once gets another chance: formatting fails one time
+        in sixty-four, when the random cluster id begins with a dash."""
         deadline = time.monotonic() + _START_S
         while not self._answers():
             assert time.monotonic() < deadline, f"no answer: {self._log.read_text()[-2000:]}"
@@ -104,7 +105,9 @@ class Broker:
     def produce(self, topic: str, values: Sequence[bytes | None], partition: int = 0) -> None:
         """Append messages and wait until the broker has them."""
         if self._producer is None:
-            self._producer = KafkaProducer(bootstrap_servers=self.servers, enable_idempotence=False, metrics_enabled=False)
+            self._producer = KafkaProducer(
+                bootstrap_servers=self.servers, enable_idempotence=False, metrics_enabled=False
+            )
         for value in values:
             self._producer.send(topic, value=value, key=b"key" if value is None else None, partition=partition)
             if self._one_record_a_batch:
@@ -178,12 +181,17 @@ def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker.stop()
 
 
+def real_broker(folder: Path) -> Broker:
+    """An Apache Kafka broker that keeps its log in `folder`."""
+    return Broker(lambda port: [str(_SERVER_DIR / "kafka-server"), str(folder / "log"), str(port)], folder)
+
+
 @pytest.fixture(scope="session")
 def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The session's Apache Kafka broker; a test that kills it starts it again."""
     require((_SERVER_DIR / "kafka-server").is_file(), "the Apache Kafka broker (KAFKA_SERVER_DIR)")
     require(shutil.which("java") is not None, "java")
     folder = tmp_path_factory.mktemp("kafka")
-    broker = Broker(lambda port: [str(_SERVER_DIR / "kafka-server"), str(folder / "log"), str(port)], folder)
+    broker = real_broker(folder)
     yield broker
     broker.stop(signal.SIGKILL)  # its clean stop takes seconds

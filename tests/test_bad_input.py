@@ -1,5 +1,8 @@
-"""The bad-input table of the contract, row by row, through the real pipeline into a real database: reasons, places and counts are exact,
-and the good rows around count. What only Kafka meets (null values, JSON) is in test_source_kafka.py."""
+"""The bad-input table of the contract, row by row, through the real pipeline into a real database.
+
+Reasons, places and counts are exact, and the good rows around count. What only Kafka meets (null values, JSON) is in
+test_source_kafka.py.
+"""
 
 import gzip
 import io
@@ -61,7 +64,9 @@ class Intake:
     def letters(self) -> list[tuple[str, int]]:
         """(reason, row) of every dead letter, in order."""
         statement = select(dead_letters.c.reason, dead_letters.c.position).order_by(dead_letters.c.dead_letter_id)
-        return [(row.reason, row.position) for row in self.db.read(lambda connection: connection.execute(statement).all())]
+        return [
+            (row.reason, row.position) for row in self.db.read(lambda connection: connection.execute(statement).all())
+        ]
 
     @property
     def texts(self) -> list[str]:
@@ -127,7 +132,13 @@ def test_an_unclosed_quote_loses_one_row(intake: Intake) -> None:
 
 @pytest.mark.parametrize(
     ("text", "stored"),
-    [("a\0b", "a\ufffdb"), ("\u202eright to left", "\u202eright to left"), ("bell\a", "bell\a"), ("NA", "NA"), ("null", "null")],
+    [
+        ("a\0b", "a\ufffdb"),
+        ("\u202eright to left", "\u202eright to left"),
+        ("bell\a", "bell\a"),
+        ("NA", "NA"),
+        ("null", "null"),
+    ],
 )
 def test_odd_texts_are_scored(intake: Intake, text: str, stored: str) -> None:
     """NUL becomes U+FFFD where it is stored; everything else stays, words for missing values too."""
@@ -143,6 +154,8 @@ def _zip() -> bytes:
 
 
 _WHOLE = HEADER + GOOD.format(1)
+_NOT_UTF8 = "it is not UTF-8: line 3 has a byte that does not belong; save it as CSV UTF-8"
+_CUT_SHORT = "it is not a whole gzip file; it may have been cut short on the way"
 
 
 @pytest.mark.parametrize(
@@ -157,18 +170,17 @@ _WHOLE = HEADER + GOOD.format(1)
         ("a.csv", _WHOLE.replace(",", "\t"), "the columns are separated by tabs, not by commas"),
         ("a.csv", _WHOLE.encode("utf-16"), "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
         ("a.csv", _WHOLE.encode("utf-16-le"), "it is not text"),
-        ("a.csv", _WHOLE.encode() + "2026-11-20,café,,,\n".encode("latin-1"),
-         "it is not UTF-8: line 3 has a byte that does not belong; save it as CSV UTF-8"),
-        ("a.csv", _WHOLE.encode() + b"2026-11-20,caf\xc3", "it is not UTF-8: line 3 has a byte that does not belong; save it as CSV UTF-8"),
+        ("a.csv", _WHOLE.encode() + "2026-11-20,café,,,\n".encode("latin-1"), _NOT_UTF8),
+        ("a.csv", _WHOLE.encode() + b"2026-11-20,caf\xc3", _NOT_UTF8),
         ("a.csv", _WHOLE.replace("\n", "\r"), "its lines end with CR alone; save it with LF or CRLF line ends"),
         ("a.csv", bytes(4000), "it is not text"),
         ("a.csv", _zip(), "it is a workbook or a zip archive, not text; export it as CSV UTF-8"),
         ("a.csv", gzip.compress(_WHOLE.encode()), "it is compressed; name it .csv.gz"),
         ("a.csv", '"created_at,text\n2026-11-20,x\n',
          "its header row cannot be read: a quote opened in the record on line 1 is never closed"),
-        ("a.csv.gz", _WHOLE.encode(), "it is not a whole gzip file; it may have been cut short on the way"),
-        ("a.csv.gz", gzip.compress(_WHOLE.encode() * 50)[:-9], "it is not a whole gzip file; it may have been cut short on the way"),
-        ("a.csv.gz", gzip.compress(_WHOLE.encode())[:-8] + bytes(8), "it is not a whole gzip file; it may have been cut short on the way"),
+        ("a.csv.gz", _WHOLE.encode(), _CUT_SHORT),
+        ("a.csv.gz", gzip.compress(_WHOLE.encode() * 50)[:-9], _CUT_SHORT),
+        ("a.csv.gz", gzip.compress(_WHOLE.encode())[:-8] + bytes(8), _CUT_SHORT),
     ],
 )  # fmt: skip
 def test_an_unusable_file_is_one_dead_letter(intake: Intake, name: str, content: str | bytes, sentence: str) -> None:
@@ -225,6 +237,9 @@ def test_the_same_content_again_adds_only_what_is_new(intake: Intake) -> None:
     rows[3], rows[17] = GOOD.format("corrected"), GOOD.format("corrected")
     intake.drop(HEADER + "".join(rows) + "2026-11-20,,,,\n", "tuesday.csv")
     assert len(intake.texts) == 62
-    assert "rows counted:     2\nrows seen before: 58\nrows refused:     1\n  empty_text: 1, first on line 62\n" in intake.report()
+    assert (
+        "rows counted:     2\nrows seen before: 58\nrows refused:     1\n  empty_text: 1, first on line 62\n"
+        in intake.report()
+    )
     intake.drop(HEADER + "".join(rows) + "2026-11-20,,,,\n", "tuesday.csv")
     assert (len(intake.texts), len(intake.letters)) == (62, 1)

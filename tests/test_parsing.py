@@ -1,4 +1,6 @@
-"""Untrusted JSON and CSV fields to posts and dead letters: every rule of contract section 2 that needs no file and no broker."""
+"""Untrusted JSON and CSV fields to posts and dead letters: every rule of contract section 2 that needs no file and no
+broker.
+"""
 
 import json
 from datetime import UTC, date, datetime
@@ -19,21 +21,25 @@ GOOD = {"created_at": "2026-11-20T09:00:00Z", "text": "Lovely"}
 
 
 def parser(zone: str = "UTC", max_text_chars: int = 100, **section: Any) -> Parser:
+    """A parser of the source `posts`."""
     return Parser(SourceSection(name="posts", **section), "acme", ZoneInfo(zone), max_text_chars)
 
 
 def parsed(value: bytes | None, using: Parser | None = None, offset: int = 7, now: datetime = NOW) -> Post | DeadLetter:
+    """What one message becomes."""
     arrival = Arrival(Place(STREAM, 2, offset), f"posts:2:{offset}", now, value or b"")
     return (using or parser()).parse_json(value, arrival)
 
 
 def post(using: Parser | None = None, offset: int = 7, **fields: object) -> Post:
+    """The post that a good message with these fields becomes."""
     found = parsed(json.dumps(GOOD | fields).encode(), using, offset)
     assert isinstance(found, Post), found
     return found
 
 
 def reason(using: Parser | None = None, **fields: object) -> Reason:
+    """Why a message with these fields is refused; `...` leaves one out."""
     given = {name: value for name, value in (GOOD | fields).items() if value is not ...}
     found = parsed(json.dumps(given).encode(), using)
     assert isinstance(found, DeadLetter), found
@@ -41,6 +47,7 @@ def reason(using: Parser | None = None, **fields: object) -> Reason:
 
 
 def row(using: Parser, count: int = 0, **cells: str) -> Post:
+    """The post that a CSV row becomes, `count` equal ones before it."""
     arrival = Arrival(Place("f" * 64, 0, 3), "ffffffffffff:3", NOW, b"raw", 5)
     fields = Fields(**{"created_at": "2026-11-20 09:00", "text": "Lovely"} | {k: v or None for k, v in cells.items()})
     found = using.parse_row(fields, arrival, lambda _: count)
@@ -50,7 +57,9 @@ def row(using: Parser, count: int = 0, **cells: str) -> Post:
 
 def test_a_message_becomes_a_post() -> None:
     """Every field arrives under its own name, times as UTC and the day in the configured zone."""
-    made = post(parser("Asia/Tokyo"), id="a1", user_id="ann", brand="beta", lang="en", created_at="2026-11-20T20:00:00Z")
+    made = post(
+        parser("Asia/Tokyo"), id="a1", user_id="ann", brand="beta", lang="en", created_at="2026-11-20T20:00:00Z"
+    )
     assert (made.source, made.id, made.user_id, made.brand, made.lang) == ("posts", "a1", "ann", "beta", "en")
     assert made.created_at == datetime(2026, 11, 20, 20, tzinfo=UTC)
     assert made.day == date(2026, 11, 21)
@@ -130,7 +139,9 @@ def test_texts_that_cannot_be_scored(text: object, expected: Reason) -> None:
     assert reason(text=text) == expected
 
 
-@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800 alone", "\u202eabc", "\x1b[2J", "\u200b", "x" * 100, "😀" * 100])
+@pytest.mark.parametrize(
+    "text", ["\0", "a\0b", "\ud800 alone", "\u202eabc", "\x1b[2J", "\u200b", "x" * 100, "😀" * 100]
+)
 def test_odd_characters_are_scored(text: str) -> None:
     """NUL, lone surrogates, control and bidi characters are part of a text, and the limit counts characters."""
     assert post(text=text).text == text
@@ -138,8 +149,8 @@ def test_odd_characters_are_scored(text: str) -> None:
 
 @pytest.mark.parametrize(
     "created_at",
-    [..., None, "", " ", "yesterday", 1763629200, True, {}, "2026-13-01", "1989-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00",
-     "9999-12-31T23:59:59-14:00", "2026-11-20T09:00:00+25:00", "\ud800"],
+    [..., None, "", " ", "yesterday", 1763629200, True, {}, "2026-13-01", "1989-12-31T23:59:59Z",
+     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-20T09:00:00+25:00", "\ud800"],
 )  # fmt: skip
 def test_times_that_are_none(created_at: object) -> None:
     """Missing, unparseable, numeric, out of range and before 1990: all bad, never an exception."""
@@ -186,7 +197,9 @@ def test_other_formats_of_time(format_: str, value: object, expected: str) -> No
     assert post(using, created_at=value).created_at == datetime.fromisoformat(expected + "+00:00")
 
 
-@pytest.mark.parametrize("value", [10**30, -(10**30), 1e300, "1e999", "nan", "0x10", "1_000", "١٢٣", "", True, [1], "2025-11-20"])
+@pytest.mark.parametrize(
+    "value", [10**30, -(10**30), 1e300, "1e999", "nan", "0x10", "1_000", "١٢٣", "", True, [1], "2025-11-20"]
+)
 def test_epochs_that_are_none(value: object) -> None:
     """Overflows and texts that are no plain number are bad, never an exception."""
     assert reason(parser(created_at_format="epoch_s"), created_at=value) == Reason.BAD_CREATED_AT
@@ -198,7 +211,9 @@ def test_a_time_in_the_wrong_unit_is_refused() -> None:
     assert reason(parser(created_at_format="epoch_ms"), created_at=1763629200) == Reason.BAD_CREATED_AT
 
 
-@pytest.mark.parametrize(("id_", "expected"), [("a", "a"), (0, "0"), (10**25, "1" + "0" * 25), (-3, "-3"), (None, None), ("", None)])
+@pytest.mark.parametrize(
+    ("id_", "expected"), [("a", "a"), (0, "0"), (10**25, "1" + "0" * 25), (-3, "-3"), (None, None), ("", None)]
+)
 def test_ids_that_are_taken(id_: object, expected: str | None) -> None:
     """Texts as they are, integers of any size as their decimal text, null and blank as none."""
     assert post(id=id_).id == expected
@@ -212,8 +227,10 @@ def test_ids_that_are_refused(id_: object) -> None:
 
 def test_users_and_languages() -> None:
     """A numeric user is its decimal text; what is no text or number is no user; languages are trimmed."""
-    assert [post(user_id=user).user_id for user in (7, 7.5, "", " ", None, True, {})] == ["7", "7.5", None, None, None, None, None]
-    assert [post(lang=lang).lang for lang in (" en ", "", 5, "x" * 60)] == ["en", None, None, "x" * 35]
+    users: list[object] = [7, 7.5, "", " ", None, True, {}]
+    assert [post(user_id=user).user_id for user in users] == ["7", "7.5", None, None, None, None, None]
+    languages: list[object] = [" en ", "", 5, "x" * 60]
+    assert [post(lang=lang).lang for lang in languages] == ["en", None, None, "x" * 35]
 
 
 def test_brands() -> None:
@@ -237,7 +254,10 @@ def test_columns_map_our_names_to_theirs() -> None:
 def test_details_quote_no_text() -> None:
     """What a dead letter says must be fit for logs: field names and numbers, never what users wrote."""
     secret = "secretword" * 20
-    letters = [parsed(json.dumps(GOOD | bad).encode()) for bad in ({"text": secret}, {"created_at": secret}, {"id": {secret: 1}})]
+    letters = [
+        parsed(json.dumps(GOOD | bad).encode())
+        for bad in ({"text": secret}, {"created_at": secret}, {"id": {secret: 1}})
+    ]
     assert all(isinstance(letter, DeadLetter) and "secret" not in letter.detail for letter in letters)
 
 
@@ -248,7 +268,12 @@ def test_no_bytes_raise(value: bytes) -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.datetimes().map(str),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.datetimes().map(str),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=3,
 )

@@ -1,4 +1,6 @@
-"""The drop folder: which files are taken and when, how rows are read, what a crash or a broken disk leaves, what is kept."""
+"""The drop folder: which files are taken and when, how rows are read, what a crash or a broken disk leaves, what is
+kept.
+"""
 
 import gzip
 import io
@@ -41,7 +43,10 @@ class Clock:
 
 
 class Inbox:
-    """A drop folder and its source; files get their times from the test's clock. Saving moves the positions as the store does."""
+    """A drop folder and its source; files get their times from the test's clock.
+
+    Saving moves the positions as the store does.
+    """
 
     def __init__(self, path: Path, **section: Any) -> None:
         self.path = path
@@ -103,14 +108,17 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
 
 
 def csv(*texts: str) -> str:
+    """A CSV file of these texts."""
     return HEADER + "".join(f"2026-11-20 09:00,{text},u\n" for text in texts)
 
 
 def texts_of(records: list[Record]) -> list[str]:
+    """The texts of the accepted records."""
     return [record.text for record in records if isinstance(record, Post)]
 
 
 def letters_of(records: list[Record]) -> list[DeadLetter]:
+    """The refused records."""
     return [record for record in records if isinstance(record, DeadLetter)]
 
 
@@ -120,7 +128,9 @@ def letters_of(records: list[Record]) -> list[DeadLetter]:
 def test_a_file_is_read_and_moved_to_done_with_its_report(inbox: Inbox) -> None:
     """The stamp is the time of taking, and the report tells what the store counted."""
     inbox.drop("posts.csv", csv("one", "two"))
-    inbox.positions.counts["20261121T101500Z-posts.csv"] = FileCounts(1, 1, {"bad_row": (2, 17), "id_conflict": (1, None)})
+    inbox.positions.counts["20261121T101500Z-posts.csv"] = FileCounts(
+        1, 1, {"bad_row": (2, 17), "id_conflict": (1, None)}
+    )
     assert texts_of(inbox.read()) == ["one", "two"]
     done = "20261121T101500Z-posts.csv"
     assert inbox.names("done") == [done, done + REPORT_SUFFIX]
@@ -196,7 +206,9 @@ def test_a_dropped_file_wakes_a_waiting_poll(tmp_path: Path) -> None:
 
 
 def test_odd_and_long_names(inbox: Inbox) -> None:
-    """Names that are not UTF-8, hold control characters or leave no room for a stamp still move, under a name that is safe."""
+    """Names that are not UTF-8, hold control characters or leave no room for a stamp still move, under a name that is
+    safe.
+    """
     inbox.drop(os.fsdecode(b"caf\xe9.csv"), csv("1"))
     inbox.drop("line\nbreak.csv", csv("2"))
     inbox.drop("x" * 240 + ".csv.gz", gzip.compress(csv("3").encode()))
@@ -218,8 +230,11 @@ def test_equal_names_taken_in_one_second(inbox: Inbox) -> None:
 
 
 def rows(content: str | bytes, max_record_bytes: int = 1 << 20) -> list[tuple[int, list[str] | str]]:
+    """(line, cells or reason) of every record, the header included."""
     raw = content if isinstance(content, bytes) else content.encode()
-    return [(row.line, row.reason.value if row.reason else row.cells) for row in rows_of(io.BytesIO(raw), max_record_bytes)]
+    return [
+        (row.line, row.reason.value if row.reason else row.cells) for row in rows_of(io.BytesIO(raw), max_record_bytes)
+    ]
 
 
 def test_rfc_4180() -> None:
@@ -256,7 +271,7 @@ def test_one_endless_line_is_never_held_in_memory() -> None:
     import tracemalloc
 
     tracemalloc.start()
-    found = [(row.reason, len(row.raw)) for row in rows_of(io.BufferedReader(Endless()))]  # type: ignore[type-var]
+    found = [(row.reason, len(row.raw)) for row in rows_of(io.BufferedReader(Endless()))]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == [(Reason.RECORD_TOO_LONG, (1 << 20) + 1)]
@@ -270,7 +285,10 @@ def test_bad_rows_are_refused_with_their_lines_and_bytes(inbox: Inbox) -> None:
     records = inbox.read()
     assert texts_of(records) == ["a\nb", "good"]
     letters = letters_of(records)
-    assert [(letter.reason, letter.line, letter.place.offset) for letter in letters] == [("bad_row", 4, 1), ("bad_row", 5, 2)]
+    assert [(letter.reason, letter.line, letter.place.offset) for letter in letters] == [
+        ("bad_row", 4, 1),
+        ("bad_row", 5, 2),
+    ]
     assert letters[0].raw == b"created_at,text,user_id\r\n2026-11-20,few\n"
     assert "line 4" in letters[0].detail
 
@@ -307,7 +325,10 @@ def test_occurrences_spill_to_a_file() -> None:
 
 
 def test_a_restart_resumes_at_the_next_unsaved_row(inbox: Inbox) -> None:
-    """Rows before the position are skipped but counted among equal rows; the keys are those of a reading without a crash."""
+    """Rows before the position are skipped but counted among equal rows.
+
+    The keys are those of a reading without a crash.
+    """
     inbox.drop("posts.csv", csv("same", "same", "same", "end"))
     whole = [record.post_key for record in inbox.poll(4).records if isinstance(record, Post)]
     inbox.restart()
@@ -500,4 +521,6 @@ def test_names_tell_when_a_file_was_taken() -> None:
     """Only names that the monitor gives are understood."""
     assert taken_at_of("20261121T101500Z-a.csv") == START
     assert taken_at_of("20261121T101500Z.2-a.csv") == START
-    assert [taken_at_of(name) for name in ("a.csv", "20261321T101500Z-a.csv", "mine-20261121T101500Z-a.csv")] == [None] * 3
+    assert [taken_at_of(name) for name in ("a.csv", "20261321T101500Z-a.csv", "mine-20261121T101500Z-a.csv")] == [
+        None
+    ] * 3

@@ -1,4 +1,7 @@
-"""What sources need of the store: their positions and the files they took. Every call is one transaction and may raise StoreUnavailable."""
+"""What sources need of the store: their positions and the files they took.
+
+Every call is one transaction and may raise StoreUnavailable.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +24,10 @@ class Positions(Protocol):
         """Set a position, backwards too."""
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
-        """Note that a file was taken and start its content at row 0; a second call for a known `taken_name` changes nothing."""
+        """Note that a file was taken and start its content at row 0.
+
+        A second call for a known `taken_name` changes nothing.
+        """
 
     def finish_file(self, taken_name: str, outcome: str, now: datetime) -> None:
         """Note that a file moved to `outcome`/ (done or failed); the first note stays."""

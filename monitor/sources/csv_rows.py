@@ -1,8 +1,9 @@
-"""Rows of a CSV file (RFC 4180, UTF-8) with bounded memory: each with its line number, its bytes, and what is wrong with it.
+"""Rows of a CSV file (RFC 4180, UTF-8) with bounded memory: line number, bytes, and what is wrong with each.
 
-Python's csv module decides where a record ends; this module feeds it line by line and watches how much one record swallows. A quote that is
-never closed would swallow the rest of the file: past MAX_RECORD_BYTES, or at the end of the file, its record is refused and reading goes on
-at the line after the record's first one, so that only the broken row is lost.
+Python's csv module decides where a record ends; this module feeds it line by line and watches how much one record
+swallows. A quote that is never closed would swallow the rest of the file: past MAX_RECORD_BYTES, or at the end of the
+file, its record is refused and reading goes on at the line after the record's first one, so that only the broken row is
+lost.
 """
 
 import csv
@@ -20,11 +21,15 @@ MAX_RECORD_BYTES = 1 << 20  #: inclusive; contract section 2
 REQUIRED = ("created_at", "text")
 BOM = b"\xef\xbb\xbf"
 
-csv.field_size_limit(MAX_RECORD_BYTES)  # the record's limit is ours; csv's own default of 128 KiB would call a long text a bad row
+# the record's limit is ours; csv's own default of 128 KiB would call a long text a bad row
+csv.field_size_limit(MAX_RECORD_BYTES)
 
 
 class CsvRow(msgspec.Struct, gc=False):
-    """One record: its cells, or why there are none. `line` counts from 1, `raw` is the record as it stands in the file."""
+    """One record: its cells, or why there are none.
+
+    `line` counts from 1, `raw` is the record as it stands in the file.
+    """
 
     line: int
     raw: bytes
@@ -46,7 +51,10 @@ class _UnclosedQuote(Exception):  # noqa: N818 - raised through csv.reader, caug
 
 
 class _Lines(Iterator[str]):
-    """Physical lines for csv.reader; `taken` holds those of the record under way, at most MAX_RECORD_BYTES and a line."""
+    """Physical lines for csv.reader.
+
+    `taken` holds those of the record under way, at most MAX_RECORD_BYTES and a line.
+    """
 
     def __init__(self, stream: BinaryIO, max_record_bytes: int) -> None:
         self._stream = stream
@@ -116,7 +124,13 @@ def rows_of(stream: BinaryIO, max_record_bytes: int = MAX_RECORD_BYTES) -> Itera
             detail = f"the record on line {line} is longer than {max_record_bytes} bytes: a quote may not be closed"
             yield CsvRow(line, lines.give_back(), [], Reason.RECORD_TOO_LONG, detail)
         except _UnclosedQuote:
-            yield CsvRow(line, lines.give_back(), [], Reason.BAD_ROW, f"a quote opened in the record on line {line} is never closed")
+            yield CsvRow(
+                line,
+                lines.give_back(),
+                [],
+                Reason.BAD_ROW,
+                f"a quote opened in the record on line {line} is never closed",
+            )
         else:
             raw = lines.end_record()
             if cells and (len(cells) > 1 or cells[0].strip()):

@@ -3,7 +3,7 @@
 The life of one file, and what a crash leaves at each step:
 1. it lies in the folder and has not changed for `settle_s`: nothing has happened yet
 2. one pass over all of it (inspection.py); unusable: dead letter, report, failed/. After a crash the pass is made again
-3. the store notes it with its content's position at row 0, then it moves to processing/. Noted but not moved: taken again
+3. the store notes it with its content's position at row 0, and it moves to processing/. Noted, not moved: taken again
 4. its rows are polled, and every saved batch keeps the next row: resumed at the next unsaved row
 5. after its last batch: report, move to done/, note in the store. Found in done/ at the next start: noted then
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from monitor import crashpoints
 from monitor.config import DropFolderSection
 from monitor.errors import Unavailable
 from monitor.parsing import Parser
@@ -61,7 +62,10 @@ class DropFolder:
         keep_text: bool = True,
         rescan_s: float = RESCAN_S,
     ) -> None:
-        """`path` is the folder, absolute. With `keep_text` false finished files are deleted and only their reports stay."""
+        """`path` is the folder, absolute.
+
+        With `keep_text` false finished files are deleted and only their reports stay.
+        """
         self.name = section.name
         self.folders = Folders(path)
         self._parser = parser
@@ -132,7 +136,10 @@ class DropFolder:
         return is_idle and not self._waiting.any_settled
 
     def retain(self, now: datetime, retention_days: int, *, keep_text: bool) -> int:
-        """Remove finished files that are too old for the folder's `done_keep_days` or for the store's retention; any thread."""
+        """Remove finished files that are too old for the folder's `done_keep_days` or for the store's retention.
+
+        Any thread.
+        """
         return self.folders.retain(now, min(self._done_keep_days, retention_days), keep_text=keep_text)
 
     def close(self) -> None:
@@ -228,7 +235,9 @@ class DropFolder:
         now = self._clock()
         taken = TakenFile(self.folders.free_name(file.name, now), file.name, sha256, now)
         self._positions.take_file(taken.taken_name, taken.name, sha256, now)
+        crashpoints.passing("file note")
         if self.folders.take(file, taken.taken_name):
+            crashpoints.passing("file take")
             self._start_reading(taken, 0)
         else:
             self._positions.finish_file(taken.taken_name, FAILED, now)
@@ -294,7 +303,9 @@ class DropFolder:
             ending = self._endings[0]
             name = ending.taken.taken_name
             report = report_of(ending.taken.name, ending.outcome, self._positions.file_counts(name), ending.sentence)
+            crashpoints.passing("file report")
             self.folders.end(self.folders.in_processing(name), name, ending.outcome, report, keep=self._keep_text)
+            crashpoints.passing("file move")
             self._positions.finish_file(name, ending.outcome, self._clock())
             self._endings.popleft()
             log.info("a file is through", extra={"source": self.name, "file": name, "outcome": ending.outcome})

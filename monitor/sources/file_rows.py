@@ -15,10 +15,12 @@ SKIP_ROWS = 500  #: rows skipped between two looks at the clock
 
 
 class FileRows:
-    """Reads a file in chunks. A record's time of arrival is when the file was taken, so that reading again refuses the same rows.
+    """Reads a file in chunks.
 
-    `raw` of a record is the header line and the record's own lines: a small CSV that says by itself what it means, and that
-    replay.py can parse again.
+    A record's time of arrival is when the file was taken, so that reading again refuses the same rows.
+
+    `raw` of a record is the header line and the record's own lines: a small CSV that says by itself what it means, and
+    that replay.py can parse again.
     """
 
     def __init__(self, path: Path, taken: TakenFile, parser: Parser, first_row: int) -> None:
@@ -48,7 +50,7 @@ class FileRows:
         return self._ahead is None
 
     def read(self, max_records: int, deadline: float) -> list[Record]:
-        """The next records; empty while rows before the first are still being skipped at `deadline` (monotonic seconds)."""
+        """The next records; none while rows before the first are still being skipped at `deadline` (monotonic)."""
         while self.next_row < self._first_row and self._ahead is not None:
             self._next_records(min(SKIP_ROWS, self._first_row - self.next_row))
             if time.monotonic() >= deadline:

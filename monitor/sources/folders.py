@@ -1,4 +1,4 @@
-"""The layout of a drop folder: which files wait in it, what taken files are called, where they go, and their reports."""
+"""The layout of a drop folder: which files lie in it, what taken files are called, where they go, their reports."""
 
 import fcntl
 import os
@@ -64,7 +64,9 @@ class Folders:
 
     def where(self, taken_name: str) -> str | None:
         """The folder that a taken file lies in, None when it is gone."""
-        return next((place for place in (PROCESSING, DONE, FAILED) if os.path.lexists(self.path / place / taken_name)), None)
+        return next(
+            (place for place in (PROCESSING, DONE, FAILED) if os.path.lexists(self.path / place / taken_name)), None
+        )
 
     def in_processing(self, taken_name: str) -> Path:
         """The path of a file under way."""
@@ -94,7 +96,10 @@ class Folders:
                 path.unlink(missing_ok=True)
 
     def retain(self, now: datetime, keep_days: int, *, keep_text: bool) -> int:
-        """Remove files of done/ and failed/ taken more than `keep_days` days ago, reports too; all files at once without `keep_text`."""
+        """Remove files of done/ and failed/ taken more than `keep_days` days ago, reports too.
+
+        All files at once without `keep_text`.
+        """
         n_removed = 0
         with self.errors():
             for entry in [entry for place in (DONE, FAILED) for entry in (self.path / place).iterdir()]:

@@ -1,4 +1,7 @@
-"""A thread that says when something changed in a folder. Only a hint: network file systems say nothing, so the folder is also rescanned."""
+"""A thread that says when something changed in a folder.
+
+Only a hint: network file systems say nothing, so the folder is also rescanned.
+"""
 
 import logging
 import threading
@@ -38,7 +41,15 @@ class FolderHints:
         from watchfiles import watch
 
         try:
-            for _ in watch(self._path, stop_event=self._stop, recursive=False, debounce=100, step=50, rust_timeout=1000, watch_filter=None):
+            for _ in watch(
+                self._path,
+                stop_event=self._stop,
+                recursive=False,
+                debounce=100,
+                step=50,
+                rust_timeout=1000,
+                watch_filter=None,
+            ):
                 self._changed.set()
         except Exception as error:  # noqa: BLE001 - no inotify left, an odd file system: the rescan does the work
             log.debug("the folder is not watched, only rescanned", extra={"error": str(error)})

@@ -1,4 +1,4 @@
-"""One pass over a whole dropped file before any row of it counts: can it be used at all, and what is its content's hash?"""
+"""One pass over a whole dropped file before any row of it counts: its content's hash, and whether it can be used."""
 
 import codecs
 import gzip
@@ -111,7 +111,9 @@ class Inspection:
             self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             line = self._n_lf + error.object[: error.start].count(b"\n") + 1
-            raise Unusable(f"it is not UTF-8: line {line} has a byte that does not belong; save it as CSV UTF-8") from None
+            raise Unusable(
+                f"it is not UTF-8: line {line} has a byte that does not belong; save it as CSV UTF-8"
+            ) from None
 
     def _check_whole(self) -> None:
         if not self._n_lf and self._n_cr > 1:

@@ -1,11 +1,12 @@
 """Posts from Kafka topics, one JSON object a message; positions are SQL's, the group's offset is only told afterwards.
 
 A turn of `poll`:
-1. after a rebalance, a `rewind` or a re-created topic: seek every partition to its stored position (starts.py says where that is)
+1. after a rebalance, a `rewind` or a re-created topic: seek every partition to its stored position (kafka_starts.py)
 2. fetch; if partitions moved or a topic changed meanwhile, drop what came and begin again at 1
 3. parse
-Each time positions are sought again the generation rises, and what was polled in an older one is neither scored nor mixed with newer records:
-it comes again. Saves in hand finish; the keys absorb what they and the new reading have in common.
+Each time positions are sought again the generation rises, and what was polled in an older one is neither scored nor
+mixed with newer records: it comes again. Saves in hand finish; the keys absorb what they and the new reading have in
+common.
 """
 
 import logging
@@ -36,7 +37,8 @@ PROBE_S = 5.0  #: a broker that sent nothing for this long is asked whether it i
 LOOK_S = 10.0  #: how often to look whether another replica paused the source
 PAUSED_LOOK_S = 2.0  #: how often a paused source looks whether it may go on
 KEEP_ALIVE_S = 0.1
-CHECKED_S = 0.1  #: topic ids are asked for again after this, when there are records; no topic is deleted and made anew faster
+#: topic ids are asked for again after this, when there are records: no topic is deleted and made anew faster
+CHECKED_S = 0.1
 REBUILD_S = 60.0  #: away for this long: try with a new client
 FEW = 500  #: records behind that are no backlog
 QUIET_S = 3.0  #: a live broker that sends nothing for this long has nothing (`reached_end`)
@@ -153,7 +155,9 @@ class KafkaTopics:
             return True
         if not self._client.is_open or self._sought != self._generation or self._quiet_since is None:
             return False
-        is_past = all(self._next[partition] >= end for partition, end in self._marked.items() if partition in self._next)
+        is_past = all(
+            self._next[partition] >= end for partition, end in self._marked.items() if partition in self._next
+        )
         return is_past or self._monotonic() - self._quiet_since >= QUIET_S
 
     def lag(self) -> Mapping[StreamPartition, int]:
@@ -204,7 +208,10 @@ class KafkaTopics:
         return fetched
 
     def _stay(self, timeout_s: float) -> None:
-        """Remain in the group without fetching; a rebalance may give unheld partitions, whose records are dropped and sought later."""
+        """Remain in the group without fetching.
+
+        A rebalance may give unheld partitions, whose records are dropped and sought later.
+        """
         self._client.hold()
         self._fetch(1, timeout_s)
         self._client.hold()
@@ -227,7 +234,7 @@ class KafkaTopics:
         self._note_lag()
 
     def _leave_gap(self, offsets: Mapping[Any, int]) -> None:
-        """A position is not in the log: records were deleted before they were read, or the log was lost or made anew."""
+        """A position is not in the log: its records were deleted unread, or the log was lost or made anew."""
         self._client.refresh_metadata()
         if self._topics_changed():
             return
@@ -241,8 +248,9 @@ class KafkaTopics:
     def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:
         """True, and everything is sought again, when a topic was deleted and made anew.
 
-        A fetch names its topic by name, so records of the new topic may come at the old one's position. Where there are records, the ids are
-        therefore asked for after the fetch, unless that was done within CHECKED_S and no fetch failed.
+        A fetch names its topic by name, so records of the new topic may come at the old one's position. Where there are
+        records, the ids are therefore asked for after the fetch, unless that was done within CHECKED_S and no fetch
+        failed.
         """
         if fetched and (self._client.has_doubts or self._monotonic() - self._checked_at > CHECKED_S):
             self._check_ids()
@@ -297,7 +305,9 @@ class KafkaTopics:
         if len(missing) == len(self._client.topics):
             self._stay(0.0)
             names = " and ".join(missing)
-            raise SourceUnavailable(f"the topic {names} does not exist at {self._client.servers}; it is read once it does")
+            raise SourceUnavailable(
+                f"the topic {names} does not exist at {self._client.servers}; it is read once it does"
+            )
 
     def _look_for_pause(self) -> None:
         """A pause, and its end by `sources resume`, may come from anywhere: the store has it."""

@@ -1,7 +1,8 @@
 """kafka-python's consumer with bounded waits and plain errors, as kafka.py needs it. Only the owner thread calls it.
 
-Checked against kafka-python 3.0.12: the client has an IO thread of its own that sends heartbeats and calls the rebalance listener;
-rebalances happen inside `poll`; a fetch names its topic by name, so the topic's id is compared around every poll.
+Checked against kafka-python 3.0.12: the client has an IO thread of its own that sends heartbeats and calls the
+rebalance listener; rebalances happen inside `poll`; a fetch names its topic by name, so the topic's id is compared
+around every poll.
 """
 
 import logging
@@ -32,12 +33,12 @@ from monitor.errors import ConfigError, SourceUnavailable
 
 log = logging.getLogger(__name__)
 
-OPEN_S = 5.0  #: longest wait for a first broker
 ANSWER_S = 3.0  #: longest wait for any other answer
 CLOSE_S = 2.0
 
 #: defaults of ours; `options` may replace them
 _DEFAULTS: Mapping[str, Any] = {
+    "bootstrap_timeout_ms": 5_000,  # longest wait for a first broker
     "session_timeout_ms": 15_000,  # a killed replica's partitions are taken over after this
     "request_timeout_ms": 20_000,
     "reconnect_backoff_max_ms": 2_000,  # a broker that comes back is noticed soon
@@ -48,7 +49,10 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 class Moves(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python carries no types
-    """Counts what rebalances do. Runs on the client's IO thread: it must never wait, so it sets flags and nothing more."""
+    """Counts what rebalances do.
+
+    Runs on the client's IO thread: it must never wait, so it sets flags and nothing more.
+    """
 
     def __init__(self) -> None:
         self.n = 0  # raised whenever partitions are taken away or given
@@ -67,7 +71,7 @@ class Client:
     """One consumer of a group; made anew by `open` after `close`."""
 
     def __init__(self, section: KafkaSection, password: str | None, base_dir: Path) -> None:
-        """Raises ConfigError for a missing password or certificate file, or an option that kafka-python does not know."""
+        """Raises ConfigError: a password or certificate file is missing, kafka-python does not know an option."""
         self.servers = ", ".join(section.bootstrap_servers)
         self.topics = list(section.topics)
         self.moves = Moves()
@@ -112,7 +116,10 @@ class Client:
                 log.debug("closing the Kafka client failed", extra={"error": str(error)})
 
     def poll(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
-        """Records by TopicPartition. Raises OffsetOutOfRangeError or LogTruncationError where a position is not in the log."""
+        """Records by TopicPartition.
+
+        Raises OffsetOutOfRangeError or LogTruncationError where a position is not in the log.
+        """
         try:
             with self.errors():
                 fetched: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), max_records=max_records)
@@ -142,7 +149,9 @@ class Client:
     def all_partitions(self) -> list[Any]:
         """Every partition of the topics, whoever reads it."""
         cluster = self._consumer._cluster  # see topic_id
-        return [TopicPartition(topic, n) for topic in self.topics for n in sorted(cluster.partitions_for_topic(topic) or ())]
+        return [
+            TopicPartition(topic, n) for topic in self.topics for n in sorted(cluster.partitions_for_topic(topic) or ())
+        ]
 
     def begins(self, partitions: Collection[Any]) -> dict[Any, int]:
         """The earliest offset of each partition."""
@@ -157,7 +166,10 @@ class Client:
         return found
 
     def at(self, partitions: Collection[Any], moment: datetime) -> dict[Any, int | None]:
-        """The first offset written at or after `moment` (aware), by the broker's timestamps; None where there is none."""
+        """The first offset written at or after `moment` (aware), by the broker's timestamps.
+
+        None where there is none.
+        """
         wanted = dict.fromkeys(partitions, int(moment.timestamp() * 1000))
         with self.errors():
             found = self._consumer.offsets_for_times(wanted, timeout_ms=int(ANSWER_S * 1000))
@@ -189,7 +201,10 @@ class Client:
             self._consumer.commit(wanted, timeout_ms=int(CLOSE_S * 1000))
 
     def topic_id(self, topic: str) -> str | None:
-        """What tells a topic from another of the same name; None while the topic is missing. Brokers before 2.8 have none: "0"."""
+        """What tells a topic from another of the same name; None while the topic is missing.
+
+        Brokers before 2.8 have none: "0".
+        """
         cluster = self._consumer._cluster  # the only way to a topic's id in kafka-python 3.0
         if not cluster.partitions_for_topic(topic):
             return None
@@ -247,7 +262,6 @@ def _consumer_config(section: KafkaSection, password: str | None, base_dir: Path
         "sasl_mechanism": section.sasl_mechanism,
         "sasl_plain_username": section.username,
         "sasl_plain_password": password,
-        "bootstrap_timeout_ms": int(OPEN_S * 1000),
         "enable_auto_commit": False,
         "auto_offset_reset": "none",  # a gap is our business: it is counted
         "allow_auto_create_topics": False,

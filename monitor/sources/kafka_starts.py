@@ -44,13 +44,15 @@ class Starts:
     def nearest(self, partition: Any, stream: StreamPartition, offset: int) -> Start:
         """Where to go on when `offset` is not in the log: at its beginning, wherever the offset was.
 
-        Beyond the end (the brokers lost records) reading again from the beginning loses nothing, and the keys absorb what was counted; the
-        stored position is moved back, since a save never does that.
+        Beyond the end (the brokers lost records) reading again from the beginning loses nothing, and the keys absorb
+        what was counted; the stored position is moved back, since a save never does that.
         """
         begin, end = self._client.begins([partition])[partition], self._client.ends([partition])[partition]
         if offset < begin:
             return self._after_gap(stream, offset, begin, end)
-        log.warning("a position lies beyond its log's end; reading from the beginning", extra=self._place(stream, offset))
+        log.warning(
+            "a position lies beyond its log's end; reading from the beginning", extra=self._place(stream, offset)
+        )
         self._positions.reset(stream, begin)
         return Start(stream, begin, end)
 

@@ -1,4 +1,4 @@
-"""The in-memory double of a source and of its positions: the same promises as the real ones, shipped for tests and demonstrations."""
+"""The in-memory double of a source and of its positions: the same promises as the real ones, shipped for tests."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -61,13 +61,20 @@ class MemoryPositions:
 
 
 class MemorySource:
-    """A source whose messages are lists of bytes, one per partition; `rebalance`, `away` and `resume` script what befalls it."""
+    """A source whose messages are lists of bytes, one per partition.
+
+    `rebalance`, `away` and `resume` script what befalls it.
+    """
 
     kind = "memory"
 
-    def __init__(self, parser: Parser, positions: Positions, clock: Callable[[], datetime], n_partitions: int = 1) -> None:
+    def __init__(
+        self, parser: Parser, positions: Positions, clock: Callable[[], datetime], n_partitions: int = 1
+    ) -> None:
         self.name = parser.source
-        self.messages: dict[StreamPartition, list[bytes | None]] = {StreamPartition(STREAM, n): [] for n in range(n_partitions)}
+        self.messages: dict[StreamPartition, list[bytes | None]] = {
+            StreamPartition(STREAM, n): [] for n in range(n_partitions)
+        }
         self.committed: dict[StreamPartition, int] = {}
         self.away = False
         self._parser = parser
@@ -147,7 +154,9 @@ class MemorySource:
         for partition in self.messages:
             position = stored.get(partition)
             self._next[partition] = position.next_offset if position else 0
-        self._paused = next((position.paused_reason for position in stored.values() if position.paused_reason), self._paused)
+        self._paused = next(
+            (position.paused_reason for position in stored.values() if position.paused_reason), self._paused
+        )
 
     def _look_for_resume(self) -> None:
         if not any(position.paused_reason for position in self._positions.load().values()):

@@ -10,8 +10,8 @@ MAX_IN_MEMORY = 500_000  #: distinct rows counted in memory (about 40 MiB); the 
 class Occurrences:
     """Counts rows by a 64-bit number that stands for their content.
 
-    Two different rows of n share a number with probability about n²/2^65 (a million rows: 3 in 10^8); one of them would then be taken
-    for a repetition, which changes its key but not whether it counts.
+    Two different rows of n share a number with probability about n²/2^65 (a million rows: 3 in 10^8); one of them would
+    then be taken for a repetition, which changes its key but not whether it counts.
     """
 
     def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:

@@ -1,10 +1,12 @@
 """Dead letters parsed again, as the configuration reads them now, under the identity that they would have had at first.
 
-A Kafka letter's raw is the message. A CSV letter's raw is the header line and the record's own lines (file_rows.py), so it parses as a small
-CSV of one row. What was cut at MAX_RAW_BYTES, blanked by retention, or is about a whole file cannot be parsed again.
+A Kafka letter's raw is the message. A CSV letter's raw is the header line and the record's own lines (file_rows.py), so
+it parses as a small CSV of one row. What was cut at MAX_RAW_BYTES, blanked by retention, or is about a whole file
+cannot be parsed again.
 
-A CSV row without id has its occurrence among equal rows of its file in its key. Equal rows are refused for the same reason, so the occurrence
-is counted among the letters of that file: all of them must be given, also where only some are wanted (a letter that was purged is missed).
+A CSV row without id has its occurrence among equal rows of its file in its key. Equal rows are refused for the same
+reason, so the occurrence is counted among the letters of that file: all of them must be given, also where only some are
+wanted (a letter that was purged is missed).
 """
 
 import io
@@ -27,7 +29,10 @@ def can_be_replayed(letter: StoredDeadLetter) -> bool:
 
 
 def records_of(letters: Sequence[StoredDeadLetter], parser: Parser, now: datetime) -> Iterator[tuple[int, Record]]:
-    """(dead_letter_id, record) of every letter that can be replayed; `letters` are all letters of the parser's source, in any order."""
+    """(dead_letter_id, record) of every letter that can be replayed.
+
+    `letters` are all letters of the parser's source, in any order.
+    """
     counters: defaultdict[str, Occurrences] = defaultdict(Occurrences)
     for letter in sorted(letters, key=lambda letter: (letter.stream, letter.partition, letter.position)):
         if can_be_replayed(letter):

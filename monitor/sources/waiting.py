@@ -50,7 +50,10 @@ class WaitingFiles:
         return next((file for file in self._files if self._is_settled(file)), None)
 
     def scan(self, under_way: Collection[str]) -> None:
-        """Look into the folder; strays in processing/ (a crash between move and note) come first. Raises SourceUnavailable."""
+        """Look into the folder; strays in processing/ (a crash between move and note) come first.
+
+        Raises SourceUnavailable.
+        """
         strays = [file for file in self._folders.processing() if file.path.name not in under_way]
         files = strays + self._folders.waiting()
         now = self._clock()
@@ -70,7 +73,10 @@ class WaitingFiles:
         self._files = [other for other in self._files if other != file]
 
     def wait(self, deadline: float) -> bool:
-        """Wait for a change, for the next scan or for a file to settle; False once `deadline` (monotonic) has passed."""
+        """Wait for a change, for the next scan or for a file to settle.
+
+        False once `deadline` (monotonic) has passed.
+        """
         now = time.monotonic()
         if now >= deadline:
             return False
