@@ -1,7 +1,7 @@
 """Named steps at which a test lets the program die or freeze: whatever was done before must be enough to go on from.
 
-`SENTIMENT_MONITOR_CRASH_AT=step[:n[:signal]]` sends this process SIGKILL, or the named signal (STOP freezes it), when it
-passes the step for the nth time. Unset, which is always so outside tests, passing a step is one comparison.
+`SENTIMENT_MONITOR_CRASH_AT=step[:n[:signal]]` sends this process SIGKILL, or the named signal (STOP freezes it), where
+it passes the step for the nth time. Unset, which is always so outside tests, passing a step is one comparison.
 """
 
 import os
