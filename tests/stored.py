@@ -1,11 +1,14 @@
 """What a store holds, read with the database's own driver, and the pandas reference that it must equal."""
 
+import hashlib
+import io
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import psycopg
@@ -80,6 +83,26 @@ def check_days(url: str, posts: pd.DataFrame) -> int:
         worst = (found[name] - expected[name]).abs().max()
         assert worst <= MEAN_TOLERANCE, f"{name} is off by {worst}"
     return len(found)
+
+
+def check_file(url: str, content: bytes, zone: str = "UTC") -> int:
+    """Rows and days in the store equal the input file, read by pandas; returns the number of daily rows compared.
+
+    A post's `position` names its row in the file.
+    """
+    rows = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    found = posts(url).set_index("row").sort_index()
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert set(found["position"].str.partition(":")[0]) == {sha256[:12]}
+    assert list(found.index) == list(range(len(rows)))
+    assert list(found["text"]) == list(rows["text"])
+    assert list(found["brand"]) == list(rows["brand"])
+    expected = rows.assign(pos_prob=found["pos_prob"], pred=found["pred"])
+    expected["day"] = (
+        pd.to_datetime(rows["created_at"], utc=True, format="ISO8601").dt.tz_convert(ZoneInfo(zone)).dt.date.astype(str)
+    )
+    assert list(found["day"]) == list(expected["day"])
+    return check_days(url, expected)
 
 
 def check_totals(url: str) -> None:

@@ -1,16 +1,13 @@
 """CSV files through the whole daemon: every row once, in the right day, equal to pandas on the input and the scores."""
 
-import hashlib
-import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pandas as pd
 import pytest
 from daemon_process import DaemonProcess, wait_until, write_config
 from fixtures_daemon import RunOnce
-from stored import check_days, check_totals, is_refreshed, n_posts, posts, select, url_in
+from stored import check_days, check_file, check_totals, is_refreshed, n_posts, posts, select, url_in
 from traffic import FIELDS, csv_bytes, drop, rows
 
 N_ROWS = 3_000
@@ -21,23 +18,6 @@ def folder(tmp_path: Path) -> Path:
     """An installation with an empty inbox."""
     (tmp_path / "inbox").mkdir()
     return tmp_path
-
-
-def check_file(url: str, content: bytes, zone: str = "UTC") -> None:
-    """Rows and days in the store equal the input file, read by pandas; `position` names each row's place in it."""
-    rows = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    found = posts(url).set_index("row").sort_index()
-    sha256 = hashlib.sha256(content).hexdigest()
-    assert set(found["position"].str.partition(":")[0]) == {sha256[:12]}
-    assert list(found.index) == list(range(len(rows)))
-    assert list(found["text"]) == list(rows["text"])
-    assert list(found["brand"]) == list(rows["brand"])
-    expected = rows.assign(pos_prob=found["pos_prob"], pred=found["pred"])
-    expected["day"] = (
-        pd.to_datetime(rows["created_at"], utc=True, format="ISO8601").dt.tz_convert(ZoneInfo(zone)).dt.date.astype(str)
-    )
-    assert list(found["day"]) == list(expected["day"])
-    assert check_days(url, expected) > 9
 
 
 def test_a_file_is_counted_as_pandas_counts_it(
