@@ -22,6 +22,8 @@ def make_ids(n_posts: int) -> list[list[int]]:
 class SmallDevice:
     """An engine that is out of memory above `max_posts`; the logits say which post they are of."""
 
+    max_tokens = 1_000
+
     def __init__(self, max_posts: int) -> None:
         self.max_posts = max_posts
         self.sizes: list[int] = []
