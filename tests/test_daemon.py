@@ -132,6 +132,23 @@ def test_a_signal_while_busy_finishes_the_batch_in_hand(
         assert n_posts(url_in(tmp_path)) == 8_000
 
 
+@pytest.mark.postgres
+def test_the_roles_share_the_work(postgres_url: str, tmp_path: Path, tiny_bundle: str) -> None:
+    """`ingest` stores posts and computes no daily rows; `schedule` computes them and loads no model."""
+    config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, store={"url": postgres_url})
+    other = with_other(config, "schedule.yaml", http={"port": free_port()})
+    with DaemonProcess(config, "--role", "ingest") as ingest:
+        drop(tmp_path, "posts.csv", csv_bytes(rows(80)))
+        wait_until(lambda: n_posts(postgres_url) == 80, "the posts")
+        assert not is_refreshed(postgres_url)
+        with DaemonProcess(other, "--role", "schedule") as schedule:
+            wait_until(lambda: is_refreshed(postgres_url), "the daily rows")
+            schedule.wait_ready()
+            assert "bundle" not in schedule.ask("/readyz")[1]
+            assert schedule.stop() == 0
+        assert ingest.stop() == 0
+
+
 def test_a_stop_while_store_and_broker_are_away_is_quick(tmp_path: Path, tiny_bundle: str) -> None:
     """Nothing answers at the start: the daemon says what it waits for, lives, and ends with 0 at the first signal."""
     broker = {
