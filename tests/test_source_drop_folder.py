@@ -17,7 +17,7 @@ import pytest
 from monitor.config import DropFolderSection
 from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.parsing import Parser
-from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved
+from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, StreamPartition
 from monitor.sources.csv_rows import rows_of
 from monitor.sources.drop_folder import FILES, DropFolder
 from monitor.sources.folders import REPORT_SUFFIX, taken_at_of
@@ -353,18 +353,20 @@ def test_a_crash_after_the_last_save_only_moves_the_file(inbox: Inbox) -> None:
 
 
 def test_crashes_around_the_moves(inbox: Inbox) -> None:
-    """Noted but not moved: taken again. Moved but not noted: noted. In processing/ without a note: taken from there."""
+    """Noted but not moved: taken again. Moved, not noted: read on from its row. In processing/, unknown: taken."""
     inbox.positions.take_file("20261121T101400Z-a.csv", "a.csv", "a" * 64, START)
     inbox.positions.take_file("20261121T101300Z-b.csv", "b.csv", "b" * 64, START)
-    (inbox.path / "done" / "20261121T101300Z-b.csv").write_text("finished")
+    inbox.positions.offsets[StreamPartition("b" * 64, 0)] = 1
+    (inbox.path / "done" / "20261121T101300Z-b.csv").write_text(csv("b", "b: what a restored database lacks"))
     stray = inbox.path / "processing" / "20261121T101200Z-c.csv"
     inbox.drop("a.csv", csv("a"))
     stray.write_text(csv("c"))
     inbox.clock.advance(minutes=1)
     inbox.clock.now = max(inbox.clock.now, datetime.now(UTC) + timedelta(seconds=10))
     inbox.restart()
-    assert inbox.positions.outcomes == {"20261121T101400Z-a.csv": "failed", "20261121T101300Z-b.csv": "done"}
-    assert sorted(texts_of(inbox.read())) == ["a", "c"]
+    assert inbox.positions.outcomes == {"20261121T101400Z-a.csv": "failed"}
+    assert sorted(texts_of(inbox.read())) == ["a", "b: what a restored database lacks", "c"]
+    assert inbox.positions.outcomes["20261121T101300Z-b.csv"] == "done"
     assert inbox.names("processing") == []
     assert {file.name for file in inbox.positions.files.values()} == {"a.csv", "b.csv", "c.csv"}
 

@@ -5,7 +5,8 @@ The life of one file, and what a crash leaves at each step:
 2. one pass over all of it (inspection.py); unusable: dead letter, report, failed/. After a crash the pass is made again
 3. the store notes it with its content's position at row 0, and it moves to processing/. Noted, not moved: taken again
 4. its rows are polled, and every saved batch keeps the next row: resumed at the next unsaved row
-5. after its last batch: report, move to done/, note in the store. Found in done/ at the next start: noted then
+5. after its last batch: report, move to done/, note in the store. Found in done/ at the next start, it is
+   taken back and read from the stored row on: nothing after a crash, what is missing in a restored database
 """
 
 import logging
@@ -16,34 +17,24 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
 from monitor import crashpoints
 from monitor.config import DropFolderSection
-from monitor.errors import Unavailable
 from monitor.parsing import Parser
-from monitor.posts import Batch, DeadLetter, Place, Reason, Saved, StreamPartition
+from monitor.posts import Batch, Saved, StreamPartition
 from monitor.protocols import Polled
 from monitor.sources.bookkeeping import Positions
 from monitor.sources.csv_rows import UnusableHeader
+from monitor.sources.file_ends import FileEnds
 from monitor.sources.file_rows import FileRows
-from monitor.sources.folders import DONE, FAILED, PROCESSING, Folders, Waiting, look_again, report_of
-from monitor.sources.inspection import Inspection, head_of
+from monitor.sources.folders import DONE, FAILED, PROCESSING, Folders, Waiting, look_again
+from monitor.sources.inspection import Inspection
 from monitor.sources.waiting import WaitingFiles
-from monitor.store.files import FileCounts, TakenFile
+from monitor.store.files import TakenFile
 
 log = logging.getLogger(__name__)
 
 RESCAN_S = 2.0  #: events are hints only
 FILES = StreamPartition("", 0)  #: what `lag` counts waiting files under
-
-
-class Ending(msgspec.Struct):
-    """A file that is through and still has to be reported and moved."""
-
-    taken: TakenFile
-    outcome: str
-    sentence: str = ""
 
 
 class DropFolder:
@@ -71,14 +62,13 @@ class DropFolder:
         self._parser = parser
         self._positions = positions
         self._clock = clock
-        self._keep_text = keep_text
         self._done_keep_days = section.done_keep_days
         self._waiting = WaitingFiles(self.folders, section.settle_s, clock, rescan_s)
         self._inspecting: tuple[Waiting, Inspection] | None = None
         self._resuming: deque[TakenFile] = deque()
         self._reading: tuple[TakenFile, FileRows] | None = None
         self._polled: list[TakenFile] = []  # to their ends, the last batch not saved yet
-        self._endings: deque[Ending] = deque()
+        self._ends = FileEnds(section.name, self.folders, positions, clock, keep_text=keep_text)
         self._refused: frozenset[str] = frozenset()  # replaced as a whole: other threads read it
         self._marked: frozenset[str] = frozenset()
 
@@ -92,7 +82,7 @@ class DropFolder:
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
-        self._end_files()
+        self._ends.finish()
         while self._reading is None:
             if not self._advance(deadline) and not self._waiting.wait(deadline):
                 return Polled([], {})
@@ -151,21 +141,23 @@ class DropFolder:
     # ---- what lies ahead -----------------------------------------------------------------------------------------
 
     def _find_unfinished(self) -> None:
-        """After a start: files of processing/ go on where they were, and what moved on before a crash is noted."""
+        """After a start: unfinished files of processing/ and done/ go on where they were, what is gone is noted."""
         under_way = self._under_way()
         for taken in self._positions.unfinished_files():
             where = self.folders.where(taken.taken_name)
             if taken.taken_name in under_way:
                 continue
-            if where == PROCESSING:
+            if where == DONE:
+                self.folders.take_back(taken.taken_name)
+            if where in {PROCESSING, DONE}:
                 self._resuming.append(taken)
             else:
                 self._positions.finish_file(taken.taken_name, where or FAILED, self._clock())
 
     def _under_way(self) -> set[str]:
         """Names in processing/ of the files that this source knows of."""
-        taken = [*self._resuming, *self._polled, *(ending.taken for ending in self._endings)]
-        return {file.taken_name for file in taken} | ({self._reading[0].taken_name} if self._reading else set())
+        taken = [*self._resuming, *self._polled, *([self._reading[0]] if self._reading else [])]
+        return {file.taken_name for file in taken} | self._ends.taken_names
 
     def _names_ahead(self) -> set[str]:
         """Files not polled to their ends, by the names they were dropped under."""
@@ -209,7 +201,7 @@ class DropFolder:
         if inspection.verdict is None:
             self._take(file, inspection.sha256)
         else:
-            self._fail(file, inspection.sha256, inspection.verdict)
+            self._ends.refuse(file, inspection.sha256, inspection.verdict)
         self._waiting.remove(file)
         return True
 
@@ -219,17 +211,6 @@ class DropFolder:
         self._waiting.remove(file, is_unreadable=True)
         extra = {"source": self.name, "file": file.name, "error": error.strerror}
         log.warning("a dropped file cannot be read", extra=extra)
-
-    def _fail(self, file: Waiting, sha256: str, sentence: str) -> None:
-        now = self._clock()
-        taken_name = self.folders.free_name(file.name, now)
-        with self.folders.errors():
-            raw, is_cut = head_of(file.path)
-        letter = DeadLetter(self.name, Place(sha256, 0, -1), now, Reason.BAD_FILE, sentence, raw, is_cut)
-        self._positions.save_dead_file(letter)
-        report = report_of(file.name, FAILED, FileCounts(0, 0, {}), sentence)
-        self.folders.end(file.path, taken_name, FAILED, report, keep=self._keep_text)
-        log.warning("a file cannot be used", extra={"source": self.name, "file": file.name, "why": sentence})
 
     def _take(self, file: Waiting, sha256: str) -> None:
         now = self._clock()
@@ -252,7 +233,7 @@ class DropFolder:
         try:
             self._reading = taken, FileRows(path, taken, self._parser, first_row)
         except (OSError, UnusableHeader) as error:  # removed by somebody, or the configured columns changed under it
-            self._endings.append(Ending(taken, FAILED, f"it cannot be read any more: {error}"))
+            self._ends.add(taken, FAILED, f"it cannot be read any more: {error}")
 
     def _read(self, max_records: int, deadline: float) -> Polled:
         assert self._reading is not None
@@ -282,30 +263,12 @@ class DropFolder:
             self._inspecting[1].close()
             self._inspecting = None
 
-    # ---- the end of a file ---------------------------------------------------------------------------------------
-
     def _end(self, taken_name: str, outcome: str, sentence: str) -> None:
-        """Queue a file's report and move; what the store or the folder refuses now is done by a later poll."""
+        """A file is through, wherever it is on its way."""
         if self._reading is not None and self._reading[0].taken_name == taken_name:
             self._stop_reading()
         ended = [taken for taken in [*self._polled, *self._resuming] if taken.taken_name == taken_name]
-        self._endings.extend(Ending(taken, outcome, sentence) for taken in ended)
-        self._polled = [taken for taken in self._polled if taken.taken_name != taken_name]
-        self._resuming = deque(taken for taken in self._resuming if taken.taken_name != taken_name)
-        try:
-            self._end_files()
-        except Unavailable as error:
-            extra = {"source": self.name, "file": taken_name, "error": str(error)}
-            log.warning("a file waits to be moved", extra=extra)
-
-    def _end_files(self) -> None:
-        while self._endings:
-            ending = self._endings[0]
-            name = ending.taken.taken_name
-            report = report_of(ending.taken.name, ending.outcome, self._positions.file_counts(name), ending.sentence)
-            crashpoints.passing("file report")
-            self.folders.end(self.folders.in_processing(name), name, ending.outcome, report, keep=self._keep_text)
-            crashpoints.passing("file move")
-            self._positions.finish_file(name, ending.outcome, self._clock())
-            self._endings.popleft()
-            log.info("a file is through", extra={"source": self.name, "file": name, "outcome": ending.outcome})
+        self._polled = [taken for taken in self._polled if taken not in ended]
+        self._resuming = deque(taken for taken in self._resuming if taken not in ended)
+        for taken in ended:
+            self._ends.add(taken, outcome, sentence)

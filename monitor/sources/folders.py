@@ -84,6 +84,11 @@ class Folders:
             (self.path / PROCESSING).mkdir(exist_ok=True)
             return _rename(file.path, self.in_processing(taken_name))
 
+    def take_back(self, taken_name: str) -> None:
+        """Move a file from done/ to processing/ again."""
+        with self.errors():
+            _rename(self.path / DONE / taken_name, self.in_processing(taken_name))
+
     def end(self, path: Path, taken_name: str, outcome: str, report: str, *, keep: bool) -> None:
         """Write the report and move the file to `outcome`/ (`keep` false: delete it). Doing it again is harmless."""
         with self.errors():
