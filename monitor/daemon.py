@@ -35,7 +35,8 @@ TURN_S = 0.2  #: how soon the main thread sees a signal
 
 
 class Signals:
-    """SIGTERM and SIGINT ask for a stop, a second one leaves at once with 128+n; SIGHUP asks for a reload. Flags and nothing more."""
+    """SIGTERM and SIGINT ask for a stop, a second one leaves at once with 128+n; SIGHUP asks for a reload. Flags and
+    nothing more."""
 
     def __init__(self) -> None:
         self.stop = False
@@ -79,7 +80,12 @@ class Daemon:
     """Everything one process runs. `start` builds it step by step; `stop` takes down whatever was built."""
 
     def __init__(
-        self, config: Config, role: str, secrets: Secrets, signals: Signals, announce: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        role: str,
+        secrets: Secrets,
+        signals: Signals,
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config
         self.role = role
@@ -107,7 +113,9 @@ class Daemon:
 
     def open_http(self) -> None:
         """Answer /livez and /readyz from now on."""
-        self.http = HttpServer(self.config.http, self._secrets.secret("HTTP_TOKEN"), self.health, self.metrics, self._page)
+        self.http = HttpServer(
+            self.config.http, self._secrets.secret("HTTP_TOKEN"), self.health, self.metrics, self._page
+        )
         self.http.start()
         self._cleanup.callback(self.http.stop)
 
@@ -119,11 +127,16 @@ class Daemon:
 
         scoring = self.config.scoring
         skip = scoring.other_languages == "skip"
-        scorer = BundleScorer.load(scoring.bundle, scoring.device, self.config.base_dir, skip_other_languages=skip, metrics=self.metrics)
+        scorer = BundleScorer.load(
+            scoring.bundle, scoring.device, self.config.base_dir, skip_other_languages=skip, metrics=self.metrics
+        )
         self.scorer = scorer
         self.metrics.model.labels(scorer.model, scorer.bundle.device).set(1)
         self.health.up("bundle", f"{scorer.model} on {scorer.bundle.device}")
-        log.info("bundle loaded", extra={"model": scorer.model, "device": scorer.bundle.device, "why": scorer.bundle.device_reason})
+        log.info(
+            "bundle loaded",
+            extra={"model": scorer.model, "device": scorer.bundle.device, "why": scorer.bundle.device_reason},
+        )
         if self.http is not None:
             self.http.score = lambda texts: (scorer.model, _scores(scorer, texts))
 
@@ -157,7 +170,9 @@ class Daemon:
             limits = self._limits()
             self.lanes = [Lane(self._source(section), limits) for section in self.config.sources]
             self.pipeline = Pipeline(self.lanes, self.scorer, self._bookkeeper(), self.health, self.metrics)
-        self.jobs = Jobs(self.config, self.db, notifier, self.lanes, self.health, self.metrics, role=self.role, dry_run=dry_run)
+        self.jobs = Jobs(
+            self.config, self.db, notifier, self.lanes, self.health, self.metrics, role=self.role, dry_run=dry_run
+        )
 
     def start(self) -> None:
         """Start the threads."""
@@ -237,7 +252,8 @@ class Daemon:
     # ---- run -----------------------------------------------------------------------------------------------------
 
     def wait_for(self, part: str, action: Callable[[], T], wait_s: float | None = None) -> T | None:
-        """Call until it works; Unavailable is told once and retried (for at most `wait_s`). None when a signal came first."""
+        """Call until it works; Unavailable is told once and retried (for at most `wait_s`). None when a signal came
+        first."""
         began, n_failed = time.monotonic(), 0
         while not self._signals.stop:
             self._turn()
@@ -326,7 +342,8 @@ def run(
 
 
 def _leave_in_time(signals: Signals, ended: threading.Event) -> None:
-    """After a stop was asked for, leave even where a thread hangs on something that never answers; what it held is read again."""
+    """After a stop was asked for, leave even where a thread hangs on something that never answers; what it held is
+    read again."""
     while not signals.stop:
         if ended.wait(TURN_S):
             return
@@ -363,5 +380,3 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
 def _scores(scorer: Any, texts: list[str]) -> list[Score]:
     scores: list[Score] = scorer.score_texts(texts)
     return scores
-
-

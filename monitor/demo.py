@@ -28,7 +28,8 @@ SAY_EVERY_S = 2.0
 
 
 def demo(port: int | None = None) -> int:
-    """Run until Ctrl-C. Reads no secret and nothing of the current folder; `port` of the status page: 8080 if free, else any."""
+    """Run until Ctrl-C. Reads no secret and nothing of the current folder; `port` of the status page: 8080 if free,
+    else any."""
     folder = Path(tempfile.mkdtemp(prefix="sentiment-monitor-demo-"))
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(_configuration(_free_port(port)), sort_keys=False), encoding="utf-8")
@@ -44,7 +45,9 @@ def demo(port: int | None = None) -> int:
         for thread in story:
             thread.start()
         try:
-            return daemon.run(config, secrets=Secrets({}), signals=signals, log_stream=log_file, announce=lambda _: None)
+            return daemon.run(
+                config, secrets=Secrets({}), signals=signals, log_stream=log_file, announce=lambda _: None
+            )
         finally:
             stop.set()
             for thread in story:
@@ -88,7 +91,10 @@ def _feed(inbox: Path, stop: threading.Event) -> None:
 
 def _tell(path: Path, config: Any, stop: threading.Event) -> None:
     """What the terminal shows: rows arriving, then once the alert is there the daily table and the alert."""
-    _say(f"The monitor starts in {path.parent}\nThree simulated brands are writing into its drop folder; one of them is in trouble.\n")
+    _say(
+        f"The monitor starts in {path.parent}\n"
+        "Three simulated brands are writing into its drop folder; one of them is in trouble.\n"
+    )
     db = Database(config.store_url())
     told: set[str] = set()
     url_told = False
@@ -125,7 +131,11 @@ def _table(rows: Sequence[Any]) -> str:
     """The last five days of every brand, as in daily_sentiment."""
     since = max(row.day for row in rows) - timedelta(days=4)
     lines = ["", f"{'brand':18} {'day':10} {'total':>6} {'mean_pos':>9} {'ma3':>7}"]
-    lines += [f"{row.brand:18} {row.day} {row.total:6d} {row.mean_pos:9.3f} {row.ma3:7.3f}" for row in rows if row.day >= since]
+    lines += [
+        f"{row.brand:18} {row.day} {row.total:6d} {row.mean_pos:9.3f} {row.ma3:7.3f}"
+        for row in rows
+        if row.day >= since
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -148,7 +158,8 @@ def _goodbye(folder: Path) -> str:
 
 
 def _program() -> str:
-    """How this program is called from here: by its name where the PATH has it, else by its place in the virtual environment."""
+    """How this program is called from here: by its name where the PATH has it, else by its place in the virtual
+    environment."""
     own = Path(sys.executable).parent / "sentiment-monitor"
     if shutil.which("sentiment-monitor") or not own.exists():
         return "sentiment-monitor"
@@ -158,5 +169,3 @@ def _program() -> str:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-

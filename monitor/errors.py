@@ -24,7 +24,7 @@ class ConfigError(MonitorError):
     exit_code = 78
 
 
-class Unavailable(MonitorError):
+class Unavailable(MonitorError):  # noqa: N818 - named for the state of the world it tells
     """A service does not answer now. Nothing was lost; the same call may succeed later."""
 
     exit_code = 69
@@ -60,7 +60,7 @@ class PositionsMovedBack(MonitorError):  # noqa: N818 - what happened to them, n
         self.source = source
 
 
-class TooManyRefused(MonitorError):
+class TooManyRefused(MonitorError):  # noqa: N818 - a verdict on a source, not a fault of ours
     """More than `max_invalid_share` of a source's last records were refused; the batch in hand was not stored."""
 
     exit_code = 65

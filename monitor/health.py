@@ -1,4 +1,5 @@
-"""What works, what is waited for, and whether the loops still turn: behind /livez, /readyz, the watchdog and `status`."""
+"""What works, what is waited for, and whether the loops still turn: behind /livez, /readyz, the watchdog and
+`status`."""
 
 import logging
 import threading

@@ -1,4 +1,5 @@
-"""Health, metrics, the status page and POST /score, on a thread of their own: they answer even when the pipeline is stuck."""
+"""Health, metrics, the status page and POST /score, on a thread of their own: they answer even when the pipeline is
+stuck."""
 
 import hmac
 import logging
@@ -33,7 +34,9 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    ),
 }
 
 
@@ -79,8 +82,11 @@ class Guard:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
             if hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
                 return None
-            return PlainTextResponse("a token is needed: Authorization: Bearer HTTP_TOKEN\n", 401, {"www-authenticate": "Bearer"})
-        # Without a token only this machine may ask, and a web page opened on it must not: its Host would be another name.
+            return PlainTextResponse(
+                "a token is needed: Authorization: Bearer HTTP_TOKEN\n", 401, {"www-authenticate": "Bearer"}
+            )
+        # Without a token only this machine may ask, and a web page opened on it must not: its Host would be another
+        # name.
         if request.headers.get("host", "").rsplit(":", 1)[0].strip("[]").lower() not in self._hosts:
             return PlainTextResponse("unknown host name\n", 421)
         return None
@@ -108,9 +114,19 @@ class HttpServer:
         self._socket = _bind(section.host, section.port)
         self.host, self.port = section.host, int(self._socket.getsockname()[1])
         app = Starlette(routes=self._routes(), middleware=[Middleware(Guard, token=token, hosts=_hosts_of(section))])
-        settings = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_keep_alive=5, timeout_graceful_shutdown=2)
+        settings = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=2,
+        )
         self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -143,7 +159,10 @@ class HttpServer:
         return PlainTextResponse(f"stuck: {', '.join(stuck)}\n" if stuck else "ok\n", 503 if stuck else 200)
 
     async def _readyz(self, request: Request) -> Response:  # noqa: ARG002
-        lines = [f"{'ok  ' if part.ok else 'WAIT' if part.needed else 'warn'} {part.name}: {part.detail}" for part in self._health.parts()]
+        lines = [
+            f"{'ok  ' if part.ok else 'WAIT' if part.needed else 'warn'} {part.name}: {part.detail}"
+            for part in self._health.parts()
+        ]
         return PlainTextResponse("\n".join([*lines, ""]), 200 if self._health.ready() else 503)
 
     async def _render_metrics(self, request: Request) -> Response:  # noqa: ARG002
@@ -197,5 +216,3 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise Unavailable(f"cannot listen on http.host {host}, http.port {port}: {error.strerror}") from error
     return listener
-
-

@@ -1,4 +1,5 @@
-"""The scheduled work, each a plain function that may run any number of times on any replica; APScheduler only calls them."""
+"""The scheduled work, each a plain function that may run any number of times on any replica; APScheduler only calls
+them."""
 
 import logging
 import os
@@ -113,7 +114,9 @@ class Jobs:
         differences = daily.recount(self._db)
         self._metrics.recount_differences.set(len(differences))
         if differences:
-            log.error("totals differ from a recount of the posts", extra={"n": len(differences), "first": str(differences[0])})
+            log.error(
+                "totals differ from a recount of the posts", extra={"n": len(differences), "first": str(differences[0])}
+            )
 
     def report(self) -> None:
         """Write the daily CSV and plot, if a folder is configured."""
@@ -187,10 +190,13 @@ class Jobs:
         return any(part.name == name for part in self._health.parts())
 
     def _is_held(self) -> bool:
-        """True while any running daemon still reads a backlog, for at most hold_s: half a day must not look like a dip."""
+        """True while any running daemon still reads a backlog, for at most hold_s: half a day must not look like a
+        dip."""
         behind = not all(lane.source.caught_up() for lane in self._lanes)
         behind = behind or any(
-            not one.state.get("caught_up", True) for one in instances.live(self._db, self._clock()) if one.instance != self.instance
+            not one.state.get("caught_up", True)
+            for one in instances.live(self._db, self._clock())
+            if one.instance != self.instance
         )
         if not behind:
             self._held_since = None
@@ -202,7 +208,8 @@ class Jobs:
 
 
 def schedule(jobs: Jobs, config: Config, role: str) -> Any:
-    """An APScheduler scheduler, not yet started, with every job of the role. Returns apscheduler's BackgroundScheduler."""
+    """An APScheduler scheduler, not yet started, with every job of the role. Returns apscheduler's
+    BackgroundScheduler."""
     from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -214,18 +221,37 @@ def schedule(jobs: Jobs, config: Config, role: str) -> Any:
     )
     soon = datetime.now(UTC) + timedelta(seconds=0.2)
     for name, options in _timetable(config, role).items():
-        scheduler.add_job(jobs.guarded(name), id=name, name=name, **({"next_run_time": soon} if options["trigger"] == "interval" else {}), **options)
-    scheduler.add_listener(lambda event: jobs._metrics.job_missed.labels(event.job_id).inc(), EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)  # noqa: SLF001
+        scheduler.add_job(
+            jobs.guarded(name),
+            id=name,
+            name=name,
+            **({"next_run_time": soon} if options["trigger"] == "interval" else {}),
+            **options,
+        )
+    scheduler.add_listener(
+        lambda event: jobs._metrics.job_missed.labels(event.job_id).inc(), EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES
+    )
     return scheduler
 
 
 def _timetable(config: Config, role: str) -> Mapping[str, dict[str, Any]]:
-    """When each job of the role runs; times of day are in the configured zone. Beats, delivery and nightly work have threads of their own."""
+    """When each job of the role runs; times of day are in the configured zone. Beats, delivery and nightly work have
+    threads of their own."""
 
     def daily_at(moment: time_of_day) -> dict[str, Any]:
-        return {"trigger": "cron", "hour": moment.hour, "minute": moment.minute, "second": moment.second, "timezone": config.zone, "executor": "nightly"}
+        return {
+            "trigger": "cron",
+            "hour": moment.hour,
+            "minute": moment.minute,
+            "second": moment.second,
+            "timezone": config.zone,
+            "executor": "nightly",
+        }
 
-    jobs = {"beat": {"trigger": "interval", "seconds": BEAT_S, "executor": "beat"}, "retain": daily_at(config.schedule.retain_at)}
+    jobs = {
+        "beat": {"trigger": "interval", "seconds": BEAT_S, "executor": "beat"},
+        "retain": daily_at(config.schedule.retain_at),
+    }
     if role != "ingest":
         jobs["refresh"] = {"trigger": "interval", "seconds": config.schedule.refresh_s}
         jobs["deliver"] = {"trigger": "interval", "seconds": config.schedule.deliver_s, "executor": "deliver"}

@@ -13,7 +13,18 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 MIN_SECRET_CHARS = 4  #: shorter ones would black out ordinary words
 
 #: other libraries speak at WARNING and above only: their INFO repeats what our own lines say
-_QUIET = ("kafka", "apscheduler", "alembic", "sqlalchemy", "uvicorn", "uvicorn.error", "uvicorn.access", "watchfiles", "slack_sdk", "matplotlib")
+_QUIET = (
+    "kafka",
+    "apscheduler",
+    "alembic",
+    "sqlalchemy",
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "watchfiles",
+    "slack_sdk",
+    "matplotlib",
+)
 
 
 def configure(
@@ -47,7 +58,9 @@ def configure(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a job that is still running: counted in the metrics, no news
+    logging.getLogger("apscheduler").setLevel(
+        logging.ERROR
+    )  # a job that is still running: counted in the metrics, no news
     # the client retries by itself and we say once what we wait for; its warnings come many a second
     logging.getLogger("kafka").setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
 

@@ -27,13 +27,19 @@ class Metrics:
         self.dead_letters = counter("dead_letters_total", "Records refused", "source", "reason")
         self.batch_posts = histogram("batch_posts", "Posts in a micro-batch", _BATCH_BUCKETS)
         self.stage_seconds = histogram("stage_seconds", "Time a batch spends in a stage", _SECONDS_BUCKETS, "stage")
-        self.batch_age_seconds = histogram("batch_age_seconds", "From first record polled to committed row", _SECONDS_BUCKETS)
+        self.batch_age_seconds = histogram(
+            "batch_age_seconds", "From first record polled to committed row", _SECONDS_BUCKETS
+        )
         self.newest_post = gauge("newest_post_timestamp_seconds", "created_at of the newest post saved", "source")
         # sources
         self.source_lag = gauge("source_lag_records", "Records (drop folder: files) not yet polled", "source")
         self.source_paused = gauge("source_paused", "1 while too many bad records keep a source paused", "source")
-        self.source_missed = gauge("source_missed_records", "Records that were deleted before they could be read", "source")
-        self.refused_commits = gauge("source_refused_commits", "Kafka commits refused after a rebalance (harmless)", "source")
+        self.source_missed = gauge(
+            "source_missed_records", "Records that were deleted before they could be read", "source"
+        )
+        self.refused_commits = gauge(
+            "source_refused_commits", "Kafka commits refused after a rebalance (harmless)", "source"
+        )
         # what the daemon waits for
         self.part_up = gauge("part_up", "1 while store, a source, the bundle or Slack answers", "part")
         self.retries = counter("retries_total", "Attempts that found a part away", "part")
@@ -41,7 +47,9 @@ class Metrics:
         self.job_seconds = histogram("job_seconds", "Duration of a job", _SECONDS_BUCKETS, "job_name")
         self.job_failures = counter("job_failures_total", "Jobs that ended in an error", "job_name")
         self.job_success = gauge("job_last_success_timestamp_seconds", "When a job last succeeded", "job_name")
-        self.job_missed = counter("job_missed_total", "Runs that were skipped because the one before still ran", "job_name")
+        self.job_missed = counter(
+            "job_missed_total", "Runs that were skipped because the one before still ran", "job_name"
+        )
         self.recount_differences = gauge("recount_differences", "Totals that differed from a recount of the posts")
         self.alerts = gauge("alerts", "Alerts by state", "state")
         self.alerts_failing = gauge("alerts_failing", "Pending alerts that Slack refused for good until somebody acts")

@@ -1,4 +1,5 @@
-"""`run --once`: read everything that is there now, refresh, evaluate, deliver, and end with a code that a script can use."""
+"""`run --once`: read everything that is there now, refresh, evaluate, deliver, and end with a code that a script can
+use."""
 
 import logging
 import sys
@@ -16,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def run_once(daemon: "Daemon", wait_s: float) -> int:
-    """0 done (also with dead letters; counts are printed), 65 too much bad input, 69 a service away or alerts undelivered after `wait_s`."""
+    """0 done (also with dead letters; counts are printed), 65 too much bad input, 69 a service away or alerts
+    undelivered after `wait_s`."""
     try:
         daemon.load_bundle()
         daemon.wait_for("store", daemon.open_store, wait_s)

@@ -1,4 +1,5 @@
-"""poll -> score -> save -> commit: one owner thread a source, one scorer thread, one saver thread, bounded queues between them."""
+"""poll -> score -> save -> commit: one owner thread a source, one scorer thread, one saver thread, bounded queues
+between them."""
 
 import logging
 import queue
@@ -49,7 +50,8 @@ class Outcome(msgspec.Struct):
 
 
 class Lane:
-    """One source on its way through the pipeline. Its owner thread alone touches the source; other threads append outcomes."""
+    """One source on its way through the pipeline. Its owner thread alone touches the source; other threads append
+    outcomes."""
 
     def __init__(self, source: Source, limits: BatchLimits) -> None:
         self.source = source
@@ -120,7 +122,8 @@ class Pipeline:
         self._health.up(lane.name)
 
     def run_once(self, lane: Lane) -> bool:
-        """One turn of one lane: poll until a batch closes or nothing more is ready, score, save, commit. True if it found work.
+        """One turn of one lane: poll until a batch closes or nothing more is ready, score, save, commit. True if it
+        found work.
 
         Unavailable leaves everything as it is: the same call goes on where this one ended.
         """
@@ -170,7 +173,7 @@ class Pipeline:
     def _guard(self, name: str, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the daemon must end and be restarted; nothing was committed
+        except BaseException as error:
             log.exception("%s failed", name)
             self.failure = error
             self._stopping.set()
@@ -211,7 +214,8 @@ class Pipeline:
             self._stopping.wait(0.01)
 
     def _settle_in_hand(self, lane: Lane) -> None:
-        """After a stop: wait for the batches in hand and tell the source. What cannot be told now is polled again at the next start."""
+        """After a stop: wait for the batches in hand and tell the source. What cannot be told now is polled again at
+        the next start."""
         while lane.n_in_flight and self.failure is None:
             self._health.turn(f"owner of {lane.source.name}")
             lane.source.keep_alive()
@@ -260,32 +264,36 @@ class Pipeline:
             self._health.turn("scorer")
             try:
                 self._to_save.put(work, timeout=IDLE_S)
-                return
             except queue.Full:
                 continue
+            return
 
     def _save_loop(self) -> None:
         while self._has_work(self._to_save):
             self._health.turn("saver")
             work = _get(self._to_save)
             if work is not None:
-                work.lane.outcomes.append(Outcome(work.batch) if work.epoch != work.lane.epoch else self._save_patiently(work))
+                work.lane.outcomes.append(
+                    Outcome(work.batch) if work.epoch != work.lane.epoch else self._save_patiently(work)
+                )
 
     def _has_work(self, waiting: "queue.Queue[Work]") -> bool:
-        """False once a stop was asked for and no batch of any lane is under way or can still come; at once after a failure."""
+        """False once a stop was asked for and no batch of any lane is under way or can still come; at once after a
+        failure."""
         if not self._stopping.is_set():
             return True
-        return self.failure is None and (not waiting.empty() or any(lane.n_in_flight or lane.hands_on for lane in self.lanes))
+        return self.failure is None and (
+            not waiting.empty() or any(lane.n_in_flight or lane.hands_on for lane in self.lanes)
+        )
 
     def _save_patiently(self, work: Work) -> Outcome:
-        """Save, waiting for the store as long as it takes; a batch is given up only when the daemon stops (it is polled again)."""
+        """Save, waiting for the store as long as it takes; a batch is given up only when the daemon stops (it is
+        polled again)."""
         n_failed = 0
         while True:
             self._health.turn("saver")
             try:
                 outcome = self._save(work)
-                self._health.up("store")
-                return outcome
             except StoreUnavailable as error:
                 self._health.down("store", str(error))
                 if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
@@ -293,6 +301,9 @@ class Pipeline:
                     work.lane.epoch += 1
                     return Outcome(work.batch)
                 n_failed += 1
+            else:
+                self._health.up("store")
+                return outcome
 
     # ---- the stages ----------------------------------------------------------------------------------------------
 
@@ -337,14 +348,19 @@ class Pipeline:
                     lane.source.commit(outcome.batch, outcome.saved)
                 self._count(lane, outcome.batch, outcome.saved)
             elif outcome.moved_back:
-                log.warning("the database was restored or moved back, reading again", extra={"source": lane.source.name})
+                log.warning(
+                    "the database was restored or moved back, reading again", extra={"source": lane.source.name}
+                )
                 self._read_again(lane)
             lane.outcomes.popleft()
             lane.n_in_flight -= 1
 
     def _refuse(self, lane: Lane, batch: Batch, refused: TooManyRefused) -> None:
         reason = f"{refused.n_refused} of the last {refused.n_judged} records were refused"
-        log.error("too many bad records", extra={"source": lane.source.name, "refused": refused.n_refused, "judged": refused.n_judged})
+        log.error(
+            "too many bad records",
+            extra={"source": lane.source.name, "refused": refused.n_refused, "judged": refused.n_judged},
+        )
         self._bookkeeper.refuse(batch, reason, pause=lane.source.kind == "kafka")
         lane.source.refuse(batch, reason)
         self._read_again(lane)
@@ -381,7 +397,8 @@ def _get(waiting: "queue.Queue[Work]") -> Work | None:
 
 
 def start_offsets(batch: Batch) -> dict[StreamPartition, int]:
-    """The first offset of the batch in every stream and partition: where a source is paused at when nothing of it was stored yet."""
+    """The first offset of the batch in every stream and partition: where a source is paused at when nothing of it was
+    stored yet."""
     offsets = dict(batch.positions)
     for record in batch.records:
         key = StreamPartition(record.place.stream, record.place.partition)

@@ -1,4 +1,5 @@
-"""The nouns that travel from a source to the store: posts, dead letters, batches, scores. No clock, no SQL, no network."""
+"""The nouns that travel from a source to the store: posts, dead letters, batches, scores. No clock, no SQL, no
+network."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -30,7 +31,8 @@ class Reason(StrEnum):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a record lies: `stream` is a topic with its id or a file's SHA-256, `offset` its own place (not the next)."""
+    """Where a record lies: `stream` is a topic with its id or a file's SHA-256, `offset` its own place (not the
+    next)."""
 
     stream: str
     partition: int

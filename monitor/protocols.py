@@ -1,4 +1,5 @@
-"""The contracts between the rooms. Promises, units and errors stand here; implementations have no docstrings of their own."""
+"""The contracts between the rooms. Promises, units and errors stand here; implementations have no docstrings of their
+own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,7 +12,8 @@ from monitor.posts import Batch, Post, Record, Saved, Score, StreamPartition
 class Polled(msgspec.Struct):
     """What one poll fetched; empty when nothing is ready.
 
-    `records` are in the order of their stream. `positions` holds, for every stream and partition touched, the NEXT offset to read once
+    `records` are in the order of their stream. `positions` holds, for every stream and partition touched, the NEXT
+    offset to read once
     all these records are saved. All records of one poll come from one file (`file`) or from Kafka (`file` is None).
     """
 
@@ -19,11 +21,14 @@ class Polled(msgspec.Struct):
     positions: dict[StreamPartition, int]
     file: str | None = None
     ends_file: bool = False
-    generation: int = 0  # raised when the source went back to the stored positions (a rebalance): older records come again
+    generation: int = (
+        0  # raised when the source went back to the stored positions (a rebalance): older records come again
+    )
 
 
 class Source(Protocol):
-    """Where posts come from. One thread, the owner, calls every method; `lag`, `caught_up` and `is_current` may be read from any thread.
+    """Where posts come from. One thread, the owner, calls every method; `lag`, `caught_up` and `is_current` may be
+    read from any thread.
 
     `now` is never asked of a clock that a test cannot set: implementations take a `clock` in their constructor.
     """
@@ -40,17 +45,20 @@ class Source(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """Fetch what is ready, parse it, and return within about `timeout_s` seconds; may be empty.
 
-        A bad record is a DeadLetter among the records, never an exception. Raises Unavailable when the broker, folder or store is away.
+        A bad record is a DeadLetter among the records, never an exception. Raises Unavailable when the broker, folder
+        or store is away.
         Never goes back by itself: a record is polled again only after `rewind`, a restart, or a rebalance.
         """
 
     def keep_alive(self) -> None:
-        """Called instead of `poll` while later stages are busy: keeps group membership without fetching. Returns at once."""
+        """Called instead of `poll` while later stages are busy: keeps group membership without fetching. Returns at
+        once."""
 
     def commit(self, batch: Batch, saved: Saved) -> None:
         """The batch is in the store: the source may forget its records (Kafka commit, move the file to done/).
 
-        Batches are committed in the order in which they were polled. A refused Kafka commit is logged and counted, not raised.
+        Batches are committed in the order in which they were polled. A refused Kafka commit is logged and counted, not
+        raised.
         """
 
     def refuse(self, batch: Batch, reason: str) -> None:
@@ -60,7 +68,8 @@ class Source(Protocol):
         """
 
     def rewind(self) -> None:
-        """Forget what was polled but not committed and go on from the stored positions (after `refuse`, or a changed position)."""
+        """Forget what was polled but not committed and go on from the stored positions (after `refuse`, or a changed
+        position)."""
 
     def is_current(self, batch: Batch) -> bool:
         """False when rebalances took every partition of the batch away since it was polled: it need not be scored.
@@ -100,7 +109,8 @@ class SendResult(msgspec.Struct, frozen=True):
     """What became of one attempt to send.
 
     outcome `sent`: Slack has it. `refused`: certainly not posted, permanent for now (retried every 15 minutes).
-    `retry`: certainly not posted (429, connection refused), try again after `retry_after_s`. `unknown`: it may have been posted.
+    `retry`: certainly not posted (429, connection refused), try again after `retry_after_s`. `unknown`: it may have
+    been posted.
     `dry_run`: shown instead of sent.
     """
 
@@ -118,7 +128,8 @@ class Notifier(Protocol):
         """Post `message` (text, blocks) once, with `alert_key` as metadata where the transport can carry it."""
 
     def find(self, channel: str, alert_key: str, oldest_ts: float) -> SendResult | None:
-        """Look for an already posted alert by its metadata: `sent` if found, `retry` if certainly not there, None if it cannot be told.
+        """Look for an already posted alert by its metadata: `sent` if found, `retry` if certainly not there, None if
+        it cannot be told.
 
         `unknown` if Slack does not answer now: look again after `retry_after_s`.
         """

@@ -21,7 +21,15 @@ class BundleScorer:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, name: str, device: str, base_dir: Path, *, skip_other_languages: bool = False, metrics: Metrics | None = None) -> "BundleScorer":
+    def load(
+        cls,
+        name: str,
+        device: str,
+        base_dir: Path,
+        *,
+        skip_other_languages: bool = False,
+        metrics: Metrics | None = None,
+    ) -> "BundleScorer":
         """Find, verify and load a bundle; ConfigError names the file that is missing or altered."""
         try:
             bundle = Bundle.load(find_bundle(name, base_dir), device)
@@ -48,7 +56,8 @@ class BundleScorer:
         threshold = self.bundle.pred_threshold
         rows = zip(scored.pos_prob.tolist(), scored.labels, scored.probabilities.tolist(), strict=True)
         return [
-            Score(pos_prob, int(pos_prob >= threshold), label, row[0], row[1] if three else None, row[2]) for pos_prob, label, row in rows
+            Score(pos_prob, int(pos_prob >= threshold), label, row[0], row[1] if three else None, row[2])
+            for pos_prob, label, row in rows
         ]
 
     def _knows(self, lang: str | None) -> bool:

@@ -91,7 +91,8 @@ class Simulator:
 
 
 def drop(folder: Path, name: str, posts: Sequence[SimulatedPost]) -> None:
-    """Write posts as `name` into a drop folder the way every exporter should: under a hidden name first, then renamed."""
+    """Write posts as `name` into a drop folder the way every exporter should: under a hidden name first, then
+    renamed."""
     hidden = folder / f".{name}.part"
     with hidden.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -36,8 +36,18 @@ def free_port() -> int:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that configures a monitor, plus `more`."""
-    ours = ("SENTIMENT_MONITOR__", "SLACK_", "HTTP_TOKEN", "DATABASE_PASSWORD", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours)} | {"PYTHONUNBUFFERED": "1"} | more
+    ours = (
+        "SENTIMENT_MONITOR__",
+        "SLACK_",
+        "HTTP_TOKEN",
+        "DATABASE_PASSWORD",
+        "CREDENTIALS_DIRECTORY",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_",
+    )
+    return (
+        {key: value for key, value in os.environ.items() if not key.startswith(ours)} | {"PYTHONUNBUFFERED": "1"} | more
+    )
 
 
 def write_config(folder: Path, **sections: Any) -> Path:
@@ -70,10 +80,13 @@ class DaemonProcess:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
         return self
 
-    def __enter__(self) -> "DaemonProcess":
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
@@ -129,4 +142,6 @@ class DaemonProcess:
 def command(*arguments: str, config: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run one command of the console script to its end."""
     line = [sys.executable, "-m", "monitor", *arguments, "--config", str(config)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment(**(env or {})), check=False)
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=120, env=environment(**(env or {})), check=False
+    )

@@ -13,6 +13,7 @@ AT = StreamPartition("stream", 0)
 
 
 def post(offset: int, text: str = "fine") -> Post:
+    """A post at an offset of the one stream."""
     moment = datetime(2026, 11, 1, tzinfo=UTC)
     return Post(
         post_key=f"{offset:032x}",
@@ -32,10 +33,12 @@ def post(offset: int, text: str = "fine") -> Post:
 
 
 def polled(*offsets: int, file: str | None = None, ends_file: bool = False, text: str = "fine") -> Polled:
+    """What a poll of these offsets brings."""
     return Polled([post(at, text) for at in offsets], {AT: offsets[-1] + 1} if offsets else {}, file, ends_file)
 
 
 def offsets_of(batches: list[Batch]) -> list[list[int]]:
+    """The offsets in each batch."""
     return [[record.place.offset for record in batch.records] for batch in batches]
 
 
@@ -102,9 +105,9 @@ def test_every_record_comes_out_once_and_in_order(polls: list[tuple[int, str, fl
     """Whatever the limits, the batches together are the polls together, none longer than the limit allows."""
     batcher = Batcher("inbox", BatchLimits(max_posts=max_posts, max_wait_s=0.1))
     now, offset, closed = 0.0, 0, []
-    for n_records, file, passed in polls:
+    for n_ready, file, passed in polls:
         now += passed
-        n_records = min(n_records, batcher.room())
+        n_records = min(n_ready, batcher.room())
         closed += batcher.add(polled(*range(offset, offset + n_records), file=file), now) if n_records else []
         offset += n_records
     closed += batcher.flush()

@@ -24,7 +24,9 @@ class Site:
         self.metrics = Metrics()
         self.health = Health(self.metrics, monotonic=lambda: self.now)
         self.now = 0.0
-        self.server = HttpServer(HttpSection(host=host, port=0), token, self.health, self.metrics, lambda: "<p>page</p>")
+        self.server = HttpServer(
+            HttpSection(host=host, port=0), token, self.health, self.metrics, lambda: "<p>page</p>"
+        )
         self.server.start()
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, dict[str, str]]:
@@ -40,6 +42,7 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    """A server on localhost without a token."""
     site = Site()
     yield site
     site.server.stop()
@@ -47,6 +50,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def guarded() -> Iterator[Site]:
+    """A server on every address, with a token."""
     site = Site(token="open sesame", host="0.0.0.0")
     yield site
     site.server.stop()
@@ -79,8 +83,22 @@ def test_metrics_carry_no_brand_and_no_user(site: Site) -> None:
     site.metrics.posts_saved.labels("inbox", "inserted").inc(3)
     text = site.ask("/metrics")[1]
     assert 'sentiment_monitor_posts_saved_total{outcome="inserted",source="inbox"} 3.0' in text
-    labels = {label for metric in site.metrics.registry.collect() for sample in metric.samples for label in sample.labels}
-    assert labels <= {"source", "outcome", "reason", "stage", "part", "job_name", "state", "model", "device", "version", "le"}
+    labels = {
+        label for metric in site.metrics.registry.collect() for sample in metric.samples for label in sample.labels
+    }
+    assert labels <= {
+        "source",
+        "outcome",
+        "reason",
+        "stage",
+        "part",
+        "job_name",
+        "state",
+        "model",
+        "device",
+        "version",
+        "le",
+    }
 
 
 def test_score_answers_in_the_order_of_the_texts(site: Site) -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-
 from daemon_process import wait_until
 from doubles import HashScorer, ListBookkeeper
+
 from monitor.batching import BatchLimits
 from monitor.config import DropFolderSection
 from monitor.health import Health
@@ -25,13 +25,16 @@ AT = StreamPartition(STREAM, 0)
 
 
 def message(text: str) -> bytes:
+    """A JSON post with this text."""
     return json.dumps({"created_at": "2026-11-20T10:00:00", "text": text}).encode()
 
 
 class Rig:
     """A pipeline over one memory source; saving moves the stored positions as the real store does."""
 
-    def __init__(self, n_messages: int = 0, limits: BatchLimits | None = None, before_score: threading.Event | None = None) -> None:
+    def __init__(
+        self, n_messages: int = 0, limits: BatchLimits | None = None, before_score: threading.Event | None = None
+    ) -> None:
         self.positions = MemoryPositions()
         parser = Parser(DropFolderSection(name="memory", kind="drop_folder", path=Path("x")), "acme", UTC)
         self.source = MemorySource(parser, self.positions, lambda: NOW)
@@ -64,6 +67,7 @@ class PositionKeeper(ListBookkeeper):
 
 @pytest.fixture
 def stop_pipelines() -> Iterator[list[Pipeline]]:
+    """Pipelines put into it are stopped at the end, and must stop in time."""
     pipelines: list[Pipeline] = []
     yield pipelines
     for pipeline in pipelines:
@@ -71,6 +75,7 @@ def stop_pipelines() -> Iterator[list[Pipeline]]:
 
 
 def started(rig: Rig, pipelines: list[Pipeline]) -> Rig:
+    """Start the rig's threads."""
     rig.pipeline.start()
     pipelines.append(rig.pipeline)
     return rig
@@ -148,15 +153,20 @@ def test_a_source_that_is_away_is_waited_for(stop_pipelines: list[Pipeline]) -> 
     rig = Rig(30)
     rig.source.away = True
     started(rig, stop_pipelines)
-    wait_until(lambda: any(part.name == "source memory" and not part.ok for part in rig.health.parts()), "the part to be down")
+    wait_until(
+        lambda: any(part.name == "source memory" and not part.ok for part in rig.health.parts()), "the part to be down"
+    )
     rig.source.away = False
     rig.run_until(30)
     wait_until(rig.health.ready, "readiness")
 
 
 @pytest.mark.parametrize("in_threads", [True, False])
-def test_a_refused_batch_stops_its_source_and_nothing_after_it_is_saved(in_threads: bool, stop_pipelines: list[Pipeline]) -> None:
-    """Batches that were under way behind the refused one are dropped; after a resume everything is read again from there."""
+def test_a_refused_batch_stops_its_source_and_nothing_after_it_is_saved(
+    in_threads: bool, stop_pipelines: list[Pipeline]
+) -> None:
+    """Batches that were under way behind the refused one are dropped; after a resume everything is read again from
+    there."""
     scored = threading.Event()
     rig = Rig(60, before_score=scored)
     rig.books.refuse_next.set()
@@ -175,7 +185,7 @@ def test_a_refused_batch_stops_its_source_and_nothing_after_it_is_saved(in_threa
         wait_until(lambda: rig.lane.is_idle and rig.books.texts == rig.texts, "reading again after the resume")
     else:
         assert rig.books.texts == []
-        while rig.pipeline.run_once(rig.lane) or sum(rig.source.lag().values()):
+        while rig.pipeline.run_once(rig.lane) or any(rig.source.lag().values()):
             pass
         assert rig.books.texts == rig.texts
 
@@ -206,7 +216,7 @@ def test_an_unexpected_error_ends_the_pipeline() -> None:
     """A bug must not advance a position: the pipeline stops by itself and says why."""
 
     class Broken(HashScorer):
-        def score(self, posts):  # type: ignore[no-untyped-def]
+        def score(self, posts):  # type: ignore[no-untyped-def]  # noqa: ARG002
             raise ZeroDivisionError
 
     rig = Rig(10)
@@ -219,7 +229,8 @@ def test_an_unexpected_error_ends_the_pipeline() -> None:
 
 
 def test_a_batch_whose_partitions_are_all_gone_is_not_scored(stop_pipelines: list[Pipeline]) -> None:
-    """After a rebalance the new owner reads it; here the same source gets it back and saves it once more or for the first time."""
+    """After a rebalance the new owner reads it; here the same source gets it back and saves it once more or for the
+    first time."""
     hold = threading.Event()
     rig = Rig(40, before_score=hold)
     started(rig, stop_pipelines)

@@ -39,7 +39,8 @@ def render(db: Database | None, config: Config, health: Health, state: Mapping[s
 
 def _parts(health: Health) -> str:
     rows = [
-        f'<li class="{"ok" if part.ok else "wait"}"><b>{escape(part.name)}</b> {escape(part.detail)}</li>' for part in health.parts()
+        f'<li class="{"ok" if part.ok else "wait"}"><b>{escape(part.name)}</b> {escape(part.detail)}</li>'
+        for part in health.parts()
     ]
     return f"<ul>{''.join(rows)}</ul>"
 
@@ -82,7 +83,8 @@ def _chart(days: Sequence[Any], threshold: float) -> str:
     width, height = 420, 90
 
     def x(day: Any) -> float:
-        return 6 + (width - 12) * (day.day - first).days / span
+        n_days: int = (day.day - first).days
+        return 6 + (width - 12) * n_days / span
 
     def y(value: float) -> float:
         return 6 + (height - 12) * (1 - value)
@@ -91,7 +93,8 @@ def _chart(days: Sequence[Any], threshold: float) -> str:
     dots = "".join(f'<circle cx="{x(day):.1f}" cy="{y(day.mean_pos):.1f}" r="2.5"/>' for day in days)
     limit = f'<line x1="0" x2="{width}" y1="{y(threshold):.1f}" y2="{y(threshold):.1f}"/>'
     label = f"mean and 3-day average of {len(days)} days, threshold {threshold}"
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{limit}<polyline points="{line}"/>{dots}</svg>'
+    shapes = f'{limit}<polyline points="{line}"/>{dots}'
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{shapes}</svg>'
 
 
 def _threshold(config: Config, brand: str) -> float:

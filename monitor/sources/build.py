@@ -10,8 +10,11 @@ from monitor.sources.bookkeeping import StoredPositions
 from monitor.store.database import Database
 
 
-def build_source(section: DropFolderSection | KafkaSection, config: Config, db: Database, secret: Callable[[str], str | None]) -> Source:
-    """The source, not yet opened; `secret` finds a password by its name. kafka-python is only imported where it is used."""
+def build_source(
+    section: DropFolderSection | KafkaSection, config: Config, db: Database, secret: Callable[[str], str | None]
+) -> Source:
+    """The source, not yet opened; `secret` finds a password by its name. kafka-python is only imported where it is
+    used."""
     parser = Parser(section, config.brand, config.zone, config.scoring.max_text_chars)
     positions = StoredPositions(db, section.name, keep_text=config.store.keep_text)
     if isinstance(section, DropFolderSection):
