@@ -38,7 +38,7 @@ class Batcher:
     def add(self, polled: Polled, now: float) -> list[Batch]:
         """Take in one poll; the batches it closed, in order (two when a file begins while another batch is open)."""
         if self._open is not None and self._open.generation != polled.generation:
-            # polled before the source went back: mixed with what comes now, it could move a position past unsaved records
+            # polled before the source went back: with what comes now it could move a position past unsaved records
             self.drop()
         closed = []
         if not polled.records and not polled.positions and not polled.ends_file:

@@ -11,6 +11,8 @@ from monitor.config import Config
 from monitor.health import Health
 from monitor.store import alerts as alert_store
 from monitor.store import daily
+from monitor.store.alerts import AlertRow
+from monitor.store.daily import DailyRow
 from monitor.store.database import Database
 
 N_DAYS = 14  #: days shown for each brand
@@ -54,15 +56,15 @@ def _sources(sources: Mapping[str, Mapping[str, Any]]) -> str:
     return _table(head, rows)
 
 
-def _brands(rows: Sequence[Any], config: Config) -> str:
-    by_brand: dict[str, list[Any]] = {}
+def _brands(rows: Sequence[DailyRow], config: Config) -> str:
+    by_brand: dict[str, list[DailyRow]] = {}
     for row in rows:
         by_brand.setdefault(row.brand, []).append(row)
     worst_first = sorted(by_brand.items(), key=lambda item: item[1][-1].ma3)[:MAX_BRANDS]
     return "".join(_brand(brand, days, _threshold(config, brand)) for brand, days in worst_first)
 
 
-def _brand(brand: str, days: Sequence[Any], threshold: float) -> str:
+def _brand(brand: str, days: Sequence[DailyRow], threshold: float) -> str:
     last = days[-1]
     state = "dip" if last.ma3 < threshold else "fine"
     head = ("day", "posts", "mean", "ma3", "negative", "neutral", "positive")
@@ -77,14 +79,13 @@ def _brand(brand: str, days: Sequence[Any], threshold: float) -> str:
     )
 
 
-def _chart(days: Sequence[Any], threshold: float) -> str:
+def _chart(days: Sequence[DailyRow], threshold: float) -> str:
     """mean_pos as dots, ma3 as a line, the threshold dashed; by calendar day, so that gaps show."""
     first, span = days[0].day, max(1, (days[-1].day - days[0].day).days)
     width, height = 420, 90
 
-    def x(day: Any) -> float:
-        n_days: int = (day.day - first).days
-        return 6 + (width - 12) * n_days / span
+    def x(day: DailyRow) -> float:
+        return 6 + (width - 12) * (day.day - first).days / span
 
     def y(value: float) -> float:
         return 6 + (height - 12) * (1 - value)
@@ -102,7 +103,7 @@ def _threshold(config: Config, brand: str) -> float:
     return own.threshold if own is not None and own.threshold is not None else config.alerts.threshold
 
 
-def _alerts(alerts: Sequence[Any]) -> str:
+def _alerts(alerts: Sequence[AlertRow]) -> str:
     head = ("decided", "brand", "day", "kind", "rule_ma3", "state")
     rows = [
         (
