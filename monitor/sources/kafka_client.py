@@ -30,6 +30,7 @@ from kafka.structs import OffsetAndMetadata
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable
+from monitor.sources.kafka_refusals import WatchedNetClient
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +89,22 @@ class Client:
         """Connect and subscribe. Raises SourceUnavailable; a failed attempt leaves no thread behind."""
         if self._consumer is not None:
             return
-        made: list[Any] = []
+        made: list[WatchedNetClient] = []
 
         def remember(**config: Any) -> Any:
-            made.append(KafkaConsumer.DEFAULT_CONFIG["kafka_client"](**config))
+            made.append(WatchedNetClient(**config))
             return made[-1]
 
         try:
             with self.errors():
                 self._consumer = KafkaConsumer(kafka_client=remember, **self._config)
-        except (SourceUnavailable, ConfigError):
+        except (SourceUnavailable, ConfigError) as error:
+            refusal = made[0].refusal(self._user) if made and isinstance(error, SourceUnavailable) else None
             for client in made:
                 client.close()
-            raise
+            if refusal is None:
+                raise
+            raise SourceUnavailable(f"Kafka at {self.servers} {refusal}") from error
         self.moves.n += 1
         self.moves.has_joined = False
         self._consumer.subscribe(topics=self.topics, listener=self.moves)

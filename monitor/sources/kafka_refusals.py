@@ -1,0 +1,51 @@
+"""kafka-python's network client, which remembers why it got no connection: by itself it tells only that it got none.
+
+Checked against kafka-python 3.0.12: a login that is refused and a certificate that is not trusted are tried again until
+the time is up, and the error that comes then knows neither.
+"""
+
+from typing import Any
+
+from kafka.errors import SaslAuthenticationFailedError
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+_HANDSHAKE = "Handshake failed: "
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python carries no types
+    """Keeps the first failure that says more than that nobody answers."""
+
+    def __init__(self, net: Any, **config: Any) -> None:
+        super().__init__(net, **config)
+        self.telling: Exception | None = None
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        connection = super().get_connection(*arguments, **options)
+        if not self.bootstrapped:
+            connection.init_future.add_errback(self._note)
+        return connection
+
+    def _note(self, failure: Exception) -> None:
+        if isinstance(failure, SaslAuthenticationFailedError) or _HANDSHAKE in str(failure):
+            self.telling = self.telling or failure
+
+
+class WatchedNetClient(KafkaNetClient):  # type: ignore[misc] # as above
+    """Takes the place of KafkaNetClient (the consumer's option `kafka_client`)."""
+
+    def __init__(self, **config: Any) -> None:
+        net = NetworkSelector(**config)
+        self._watched = _Manager(net, **config)
+        super().__init__(net=net, manager=self._watched, **config)
+
+    def refusal(self, user: str | None) -> str | None:
+        """A clause that goes on after "Kafka at SERVERS", None where the brokers are simply away."""
+        failure = self._watched.telling
+        if failure is None:
+            return None
+        words = str(failure).rpartition("Error: ")[2].removeprefix(_HANDSHAKE)
+        if isinstance(failure, SaslAuthenticationFailedError):
+            return f"refused the user {user}: {words}"
+        return f"cannot be trusted or does not speak TLS: {words}"
