@@ -19,6 +19,7 @@ GRANT USAGE ON SCHEMA public TO sentiment_daemon, sentiment_analyst;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO sentiment_daemon;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sentiment_daemon;
 REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM sentiment_daemon;
+DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO sentiment_daemon', current_database()); END $$;  -- posts are staged there
 
 -- Analysts read figures, not people: no texts, authors, raw records, quoted messages, nor the key of the user hash.
 GRANT SELECT ON daily_sentiment, daily_totals, models TO sentiment_analyst;
