@@ -28,6 +28,7 @@ from monitor.protocols import Polled
 from monitor.sources.bookkeeping import Positions
 from monitor.sources.group_commits import GroupCommits
 from monitor.sources.kafka_client import Client
+from monitor.sources.kafka_progress import Progress
 from monitor.sources.kafka_starts import Starts
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ KEEP_ALIVE_S = 0.1
 CHECKED_S = 0.1
 REBUILD_S = 60.0  #: away for this long: try with a new client
 FEW = 500  #: records behind that are no backlog
-QUIET_S = 3.0  #: a live broker that sends nothing for this long has nothing (`reached_end`)
 
 
 class KafkaTopics:
@@ -72,15 +72,10 @@ class KafkaTopics:
         self._commits = GroupCommits(self._client, section.name)
         self._n_rewinds = 0
         self._sought = -1  # the generation whose positions were sought
-        self._streams: dict[Any, StreamPartition] = {}  # of every assigned partition
-        self._next: dict[Any, int] = {}
-        self._lag: dict[StreamPartition, int] = {}
-        self._ends: dict[Any, int] = {}
-        self._marked: dict[Any, int] = {}
+        self._progress = Progress(self._client.highwater, monotonic)
         self._paused: str | None = None
         self._look_at = 0.0  # monotonic: when to look for a pause or its end
         self._heard_at = 0.0  # monotonic: when the cluster was last known to be there
-        self._quiet_since: float | None = None  # monotonic: since when polls are empty
         self._alive_at = 0.0  # monotonic: last keep_alive
         self._checked_at = 0.0  # monotonic: when topic ids were last asked for
         self._missing: list[str] = []
@@ -114,7 +109,7 @@ class KafkaTopics:
         fetched = self._fetch(max_records, timeout_s)
         if generation != self._generation or generation != self._sought or self._topics_changed(fetched):
             return self._polled()  # what came was fetched at positions that are not ours; it comes again
-        self._note_progress(fetched)
+        self._progress.advance(fetched)
         return self._polled(fetched)
 
     def keep_alive(self) -> None:
@@ -128,9 +123,7 @@ class KafkaTopics:
 
     def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002 - the positions were written by the save
         if self._client.is_open and batch.generation == self._generation:
-            partitions = {stream: partition for partition, stream in self._streams.items()}
-            found = {partitions[stream]: offset for stream, offset in batch.positions.items() if stream in partitions}
-            self._commits.send(found)
+            self._commits.send(self._progress.partitions_of(batch.positions))
 
     def refuse(self, batch: Batch, reason: str) -> None:  # noqa: ARG002
         self._paused = reason
@@ -147,32 +140,26 @@ class KafkaTopics:
 
     def mark_end(self) -> None:
         self._check_broker()
-        self._quiet_since = None
-        self._marked = self._client.ends(self._client.all_partitions())
+        self._progress.mark(self._client.ends(self._client.all_partitions()))
 
     def reached_end(self) -> bool:
         if self._paused is not None:
             return True
-        if not self._client.is_open or self._sought != self._generation or self._quiet_since is None:
-            return False
-        is_past = all(
-            self._next[partition] >= end for partition, end in self._marked.items() if partition in self._next
-        )
-        return is_past or self._monotonic() - self._quiet_since >= QUIET_S
+        return self._client.is_open and self._sought == self._generation and self._progress.is_past_mark()
 
     def lag(self) -> Mapping[StreamPartition, int]:
-        return self._lag
+        return self._progress.lag
 
     def caught_up(self) -> bool:
         if self._paused is not None:
             return True
-        return self._sought == self._generation and sum(self._lag.values()) <= FEW
+        return self._sought == self._generation and sum(self._progress.lag.values()) <= FEW
 
     def close(self) -> None:
         if self._client.is_open:
             self._commits.finish()
         self._client.close()
-        self._lag = {}
+        self._progress.begin({})
 
     # ---- fetching ------------------------------------------------------------------------------------------------
 
@@ -183,11 +170,10 @@ class KafkaTopics:
     def _polled(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> Polled:
         now = self._clock()
         records = [self._record_of(message, now) for messages in fetched.values() for message in messages]
-        positions = {self._streams[partition]: self._next[partition] for partition in fetched}
-        return Polled(records, positions, generation=self._sought)
+        return Polled(records, self._progress.positions_of(fetched), generation=self._sought)
 
     def _record_of(self, message: Any, now: datetime) -> Record:
-        stream = self._streams[TopicPartition(message.topic, message.partition)]
+        stream = self._progress.streams[TopicPartition(message.topic, message.partition)]
         place = Place(stream.stream, stream.partition, message.offset)
         label = f"{message.topic}:{message.partition}:{message.offset}"
         return self._parser.parse_json(message.value, Arrival(place, label, now, message.value or b""))
@@ -226,12 +212,8 @@ class KafkaTopics:
         for partition, start in starts.items():
             self._client.seek(partition, start.offset)
             self.n_missed += start.n_missed
-        self._streams = {partition: start.stream for partition, start in starts.items()}
-        self._next = {partition: start.offset for partition, start in starts.items()}
-        self._ends = {partition: start.end for partition, start in starts.items()}
+        self._progress.begin(starts)
         self._sought = generation
-        self._quiet_since = None
-        self._note_lag()
 
     def _leave_gap(self, offsets: Mapping[Any, int]) -> None:
         """A position is not in the log: its records were deleted unread, or the log was lost or made anew."""
@@ -239,10 +221,11 @@ class KafkaTopics:
         if self._topics_changed():
             return
         for partition, offset in offsets.items():
-            if partition in self._streams:
-                start = self._starts.nearest(partition, self._streams[partition], offset)
+            stream = self._progress.streams.get(partition)
+            if stream is not None:
+                start = self._starts.nearest(partition, stream, offset)
                 self._client.seek(partition, start.offset)
-                self._next[partition] = start.offset
+                self._progress.jump(partition, start.offset)
                 self.n_missed += start.n_missed
 
     def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:
@@ -254,7 +237,7 @@ class KafkaTopics:
         """
         if fetched and (self._client.has_doubts or self._monotonic() - self._checked_at > CHECKED_S):
             self._check_ids()
-        for partition, stream in self._streams.items():
+        for partition, stream in self._progress.streams.items():
             found = self._client.topic_id(partition.topic)
             if found is not None and stream.stream != f"{partition.topic}@{found}":
                 extra = {"source": self.name, "topic": partition.topic}
@@ -293,8 +276,7 @@ class KafkaTopics:
         if not assigned or any(self._client.topic_id(topic) is None for topic in self._client.topics):
             self._client.refresh_metadata(PROBE_ANSWER_S)
         if assigned:
-            self._ends.update(self._client.ends(assigned, PROBE_ANSWER_S))
-            self._note_lag()
+            self._progress.note_ends(self._client.ends(assigned, PROBE_ANSWER_S))
 
     def _check_topics(self) -> None:
         """A missing topic is waited for and told once; SourceUnavailable when there is nothing else to read."""
@@ -316,20 +298,3 @@ class KafkaTopics:
             self._n_rewinds += 1  # the positions may have been moved meanwhile
         self._paused = reasons[0] if reasons else None
         self._look_at = self._monotonic() + (PAUSED_LOOK_S if reasons else LOOK_S)
-
-    def _note_progress(self, fetched: Mapping[Any, list[Any]]) -> None:
-        for partition, messages in fetched.items():
-            self._next[partition] = messages[-1].offset + 1
-        if fetched:
-            self._quiet_since = None
-        elif self._quiet_since is None:
-            self._quiet_since = self._monotonic()
-        self._note_lag()
-
-    def _note_lag(self) -> None:
-        """Records between the next to read and the latest end that was heard of."""
-        lag = {}
-        for partition, stream in self._streams.items():
-            end = max(self._ends.get(partition, 0), self._client.highwater(partition))
-            lag[stream] = max(0, end - self._next[partition])
-        self._lag = lag
