@@ -1,8 +1,10 @@
 """The configuration: one frozen model per section of config.yaml; settings.py loads it from file and environment."""
 
+import re
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -26,6 +28,10 @@ OWNED_KAFKA_OPTIONS = frozenset({
     "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile",
     "ssl_password",
 })  # fmt: skip
+
+
+#: a relative path of libpq's; `system` is not one but stands for the system's authorities
+_TLS_FILE = re.compile(r"([?&](?:sslrootcert|sslcert|sslkey|sslcrl)=)(?!system(?:&|$))([^&/%][^&]*)")
 
 
 class Section(BaseModel):
@@ -236,6 +242,8 @@ class Config(Section):
         return self.base_dir / relative
 
     def store_url(self) -> str:
-        """The store's URL with a relative SQLite path made absolute; without the password."""
+        """The store's URL with relative paths made absolute: that of a SQLite file, and those of TLS files."""
         scheme, separator, path = self.store.url.partition("sqlite:///")
-        return f"sqlite:///{self.path(path)}" if separator and not scheme else self.store.url
+        if separator and not scheme:
+            return f"sqlite:///{self.path(path)}"
+        return _TLS_FILE.sub(lambda found: found[1] + quote(str(self.path(unquote(found[2])))), self.store.url)
