@@ -110,8 +110,8 @@ def _steps(ids: Ids, order: Sequence[int]) -> tuple[list[npt.NDArray[np.int64]],
 class CpuEngine:
     """fp32 in plain torch, one step of both directions at a time over the posts that are not at their end.
 
-    Batches run side by side on threads of their own, each operation on one: torch's way, all threads for each of the many
-    small operations, is five times slower as soon as something else uses the processor.
+    Batches run side by side on threads of their own, each operation on one: torch's way, all threads for each of the
+    many small operations, is five times slower as soon as something else uses the processor.
     """
 
     max_tokens = 8_192

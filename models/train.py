@@ -14,7 +14,7 @@ from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, Corpus, find_data, hold_out, load_csv, load_sources
 from models.evaluate import evaluate, report_on, save_report
-from models.manifest import TOKENIZER, WEIGHTS, Manifest, file_sha256, read_manifest
+from models.manifest import TOKENIZER, WEIGHTS, BundleError, Manifest, file_sha256, read_manifest
 from models.mixture import EncodedCorpus, Mixture
 from models.networks import GruClassifier, GruShape
 from models.recipe import Recipe, Stage, find_recipe, read_recipe
@@ -50,7 +50,7 @@ def train(
     plan = read_recipe(find_recipe(recipe))
     plan = plan if seed is None else replace(plan, seed=seed)
     folder = out or Path("bundles") / plan.name
-    starts_from = None if init is None else read_manifest(init)
+    starts_from = None if init is None else _read_start(init)
     plan, sources, development, hashes = load_posts(plan, find_data(data))
     encoder, network = _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
@@ -64,6 +64,14 @@ def train(
     save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
     checkpoint.unlink(missing_ok=True)
     return folder
+
+
+def _read_start(init: Path) -> Manifest:
+    """The manifest of the bundle to start from. Raises BundleError if it is not whole, or has other classes."""
+    manifest = read_manifest(init)
+    if manifest.classes != CLASSES:
+        raise BundleError(f"{init} has the classes {', '.join(manifest.classes)}; training needs {', '.join(CLASSES)}")
+    return manifest
 
 
 def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Corpus, dict[str, str]]:

@@ -10,6 +10,7 @@ from types import FrameType
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.nn.functional import log_softmax
@@ -73,7 +74,7 @@ class Trainer:
     def run(self, checkpoint: Path, fingerprint: str) -> None:
         """Train to the end, from `checkpoint` if it is this training's. SIGINT: save, then raise KeyboardInterrupt."""
         self._resume(checkpoint, fingerprint)
-        with self._watch_interrupt(), ProgressBar(transient=True) as bar:
+        with self._watch_interrupt(), ProgressBar(console=Console(stderr=True), transient=True) as bar:
             while self.progress.stage < len(self.mixtures):
                 self._run_epoch(bar, checkpoint, fingerprint)
                 self._end_epoch()

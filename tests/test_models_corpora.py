@@ -2,11 +2,11 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tiny_models import RECIPE, labelled_rows
+from tiny_models import RECIPE, labelled_rows, one_thread
 
 from models.corpora import CorpusError, hold_out, load_sources, load_test
 from models.evaluate import evaluate, load_report
@@ -31,6 +31,13 @@ def write_gzip(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, .
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Training on one thread."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

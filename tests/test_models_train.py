@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import RECIPE, labelled_rows, write_labelled
+from tiny_models import RECIPE, labelled_rows, make_bundle, one_thread, write_labelled
 
 from models.bundle import Bundle, read_manifest
 from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv, text_key
 from models.evaluate import evaluate, load_report, render
-from models.manifest import LOADED_FILES
+from models.manifest import LOADED_FILES, BundleError
 from models.mixture import EncodedCorpus, TrainingBatch, draw
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.train import train
@@ -24,12 +24,10 @@ from models.trainer import loss_of
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def quick() -> Iterator[None]:
+    """Training on one thread."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +121,23 @@ def test_fine_tuning_keeps_the_vocabulary(trained: Path, recipe: Path, tmp_path:
     tuned = train(recipe, write_labelled(tmp_path / "own.csv", rows), tmp_path / "tuned", init=trained)
     assert (tuned / "tokenizer.json").read_bytes() == (trained / "tokenizer.json").read_bytes()
     assert load_report(tuned)["headline"]["accuracy"] > 0.9
+
+
+def test_fine_tuning_needs_three_classes(recipe: Path, posts: Path, tmp_path: Path) -> None:
+    """A two-class bundle is no start for a three-class training, and that is said before any time is spent."""
+    two = make_bundle(tmp_path / "two", ("negative", "positive"))
+    with pytest.raises(BundleError, match="negative, neutral, positive"):
+        train(recipe, posts, tmp_path / "out", init=two)
+
+
+def test_labels_of_two_classes_train(recipe: Path, tmp_path: Path) -> None:
+    """One's own labels without neutral posts give a bundle that never says neutral, with finite calibration."""
+    rows = [row for row in labelled_rows(200, seed=5) if row[1] != "neutral"]
+    bundle = Bundle.load(train(recipe, write_labelled(tmp_path / "own.csv", rows), tmp_path / "sided"), "cpu")
+    scores = bundle.score(["great acme nice", "awful acme bad", ""])
+    assert np.isfinite(scores.probabilities).all()
+    assert scores.labels[:2] == ["positive", "negative"]
+    assert scores.probabilities[:, 1].max() < 0.1
 
 
 def test_training_runs_outside_the_main_thread(recipe: Path, posts: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,6 +57,15 @@ label_smoothing: 0.05
 stages:
   - {name: only, epochs: 3, patience: 3, learning_rate: 0.02, posts: {labels: 1}}
 """
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_network(classes: tuple[str, ...] = THREE, hidden: int = 16, n_tokens: int = len(VOCABULARY)) -> GruClassifier:
