@@ -115,7 +115,7 @@ def test_an_altered_bundle_ends_with_78_naming_the_file(tmp_path: Path, tiny_bun
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_busy_finishes_the_batch_in_hand(
-    number: signal.Signals, tmp_path: Path, tiny_bundle: str
+    number: signal.Signals, tmp_path: Path, tiny_bundle: str, run_once: RunOnce
 ) -> None:
     """Exit 0 with whole batches stored, and the next start counts the rest: nothing lost, nothing twice."""
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle, "max_batch_posts": 100})
@@ -128,7 +128,7 @@ def test_a_signal_while_busy_finishes_the_batch_in_hand(
     assert select(url_in(tmp_path), "SELECT next_offset FROM positions").iloc[0, 0] == n_stored
     assert "could not be finished" not in daemon.log()
     if number == signal.SIGTERM:
-        assert command("run", "--once", config=config).returncode == 0
+        assert run_once(config) == 0
         assert n_posts(url_in(tmp_path)) == 8_000
 
 
