@@ -113,3 +113,14 @@ def test_every_record_comes_out_once_and_in_order(polls: list[tuple[int, str, fl
     closed += batcher.flush()
     assert [at for batch in offsets_of(closed) for at in batch] == list(range(offset))
     assert all(0 < len(batch.records) <= max_posts for batch in closed)
+
+
+def test_what_was_polled_before_a_rebalance_is_dropped() -> None:
+    """Records of two generations never share a batch: the older ones come again, and no position may pass them."""
+    batcher = Batcher("posts", BatchLimits(max_posts=10))
+    assert batcher.add(polled(7, 8), 0.0) == []
+    moved = polled(5)
+    moved.generation = 1
+    assert batcher.add(moved, 0.0) == []
+    (batch,) = batcher.flush()
+    assert (offsets_of([batch]), batch.positions, batch.generation) == ([[5]], {AT: 6}, 1)
