@@ -60,7 +60,7 @@ def _configuration(port: int) -> dict[str, Any]:
     return {
         "sources": [{"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0.2}],
         "schedule": {"refresh_s": 1, "deliver_s": 1},
-        "alerts": {"running_day_from": "00:00", "hold_s": 5},  # a file every second: the folder is hardly ever empty
+        "alerts": {"running_day_from": "00:00"},
         "http": {"port": port},
     }
 

@@ -151,10 +151,21 @@ def test_a_file_is_left_alone_until_it_settles(inbox: Inbox) -> None:
     inbox.clock.advance(seconds=1.9)
     assert inbox.read() == []
     assert inbox.source.lag() == {FILES: 1}
-    assert inbox.source.caught_up()
     inbox.clock.advance(seconds=0.2)
-    assert not inbox.source.caught_up()
     assert texts_of(inbox.read()) == ["one", "two"]
+
+
+def test_alerts_wait_for_a_backlog_and_not_for_a_few_posts(inbox: Inbox) -> None:
+    """A folder that gets a small file every few seconds is never empty, and must not hold back the alerts for that."""
+    inbox.drop("few.csv", csv("one", "two"))
+    assert inbox.source.poll(1, 0.5).records
+    assert inbox.source.caught_up()
+    inbox.read()
+    inbox.drop("many.csv", csv(*(["x" * 900] * 100)))
+    assert inbox.source.poll(10, 0.5).records
+    assert not inbox.source.caught_up()
+    inbox.read()
+    assert inbox.source.caught_up()
 
 
 def test_a_file_dated_in_the_future_settles_by_being_watched(inbox: Inbox) -> None:

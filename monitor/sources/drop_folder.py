@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 RESCAN_S = 2.0  #: events are hints only
 FILES = StreamPartition("", 0)  #: what `lag` counts waiting files under
 
+FEW_BYTES = 65_536  #: of files not yet saved that are no backlog: some hundred posts
+
 
 class DropFolder:
     """The Source of one drop folder; see protocols.Source."""
@@ -116,14 +118,17 @@ class DropFolder:
         self._marked = frozenset(self._names_ahead())
 
     def reached_end(self) -> bool:
-        return self._marked.isdisjoint(self._names_ahead())
+        under_way = {taken.name for taken in self._resuming} | ({self._reading[0].name} if self._reading else set())
+        return self._marked.isdisjoint(under_way) and not self._waiting.any_of(self._marked)
 
     def lag(self) -> Mapping[StreamPartition, int]:
         return {FILES: len(self._names_ahead())}
 
     def caught_up(self) -> bool:
-        is_idle = not (self._reading or self._inspecting or self._resuming or self._polled)
-        return is_idle and not self._waiting.any_settled
+        inspecting, reading = self._inspecting, self._reading  # the owner's thread may change them meanwhile
+        taken = [*self._resuming, *self._polled, *([reading[0]] if reading else [])]
+        n_bytes = self._waiting.settled_bytes + (inspecting[0].size if inspecting else 0)
+        return n_bytes + sum(self.folders.n_bytes_of(one.taken_name) for one in taken) <= FEW_BYTES
 
     def retain(self, now: datetime, retention_days: int, *, keep_text: bool) -> int:
         """Remove finished files that are too old for the folder's `done_keep_days` or for the store's retention.

@@ -1,5 +1,6 @@
 """The layout of a drop folder: which files lie in it, what taken files are called, where they go, their reports."""
 
+import errno
 import fcntl
 import os
 import re
@@ -41,8 +42,9 @@ class Folders:
     def open(self) -> None:
         """Make the folders and lock them, so that two monitors never read the same file. Raises SourceUnavailable."""
         with self.errors():
-            for name in ("", PROCESSING, DONE, FAILED):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (PROCESSING, DONE, FAILED):
+                _make(self.path / name)
             if self._lock is None:
                 self._lock = _locked(self.path / PROCESSING / ".lock")
 
@@ -68,6 +70,13 @@ class Folders:
             (place for place in (PROCESSING, DONE, FAILED) if os.path.lexists(self.path / place / taken_name)), None
         )
 
+    def n_bytes_of(self, taken_name: str) -> int:
+        """Size of a file in processing/; 0 where it is gone."""
+        try:
+            return self.in_processing(taken_name).stat().st_size
+        except OSError:
+            return 0
+
     def in_processing(self, taken_name: str) -> Path:
         """The path of a file under way."""
         return self.path / PROCESSING / taken_name
@@ -81,7 +90,7 @@ class Folders:
     def take(self, file: Waiting, taken_name: str) -> bool:
         """Move a file to processing/; False when it vanished."""
         with self.errors():
-            (self.path / PROCESSING).mkdir(exist_ok=True)
+            _make(self.path / PROCESSING)
             return _rename(file.path, self.in_processing(taken_name))
 
     def take_back(self, taken_name: str) -> None:
@@ -93,8 +102,8 @@ class Folders:
         """Write the report and move the file to `outcome`/ (`keep` false: delete it). Doing it again is harmless."""
         with self.errors():
             target = self.path / outcome
-            target.mkdir(exist_ok=True)
-            (target / f"{taken_name}{REPORT_SUFFIX}").write_text(report, encoding="utf-8", errors="replace")
+            _make(target)
+            _write(target / f"{taken_name}{REPORT_SUFFIX}", report)
             if keep:
                 _rename(path, target / taken_name)
             else:
@@ -174,6 +183,8 @@ def _seen(path: Path, name: str, stat: os.stat_result) -> Waiting:
 
 
 def _storable(name: str) -> str:
+    if name.isprintable():  # nearly every name
+        return name
     text = os.fsencode(name).decode("utf-8", "replace")
     return "".join(char if char.isprintable() else "_" for char in text)
 
@@ -198,8 +209,22 @@ def _rename(path: Path, target: Path) -> bool:
     return True
 
 
+def _make(folder: Path) -> None:
+    """Make a folder of ours; a symbolic link in its place would lead files elsewhere."""
+    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} in it is a symbolic link")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file anew; what lies there, a symbolic link too, is replaced and never written through."""
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+
+
 def _locked(path: Path) -> IO[str]:
-    file = path.open("a", encoding="utf-8")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "a", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,10 +8,11 @@ from monitor.sources.folders import Folders, Waiting
 from monitor.sources.hints import FolderHints
 
 LONGEST_WAIT_S = 0.2  #: while a file is settling
+MAX_SCAN_SHARE = 0.1  #: of the time: a scan of 100,000 files takes a second
 
 
 class WaitingFiles:
-    """The folder as last scanned, oldest file first. Only `ahead` and `any_settled` are for other threads."""
+    """The folder as last scanned, oldest file first. Only `ahead` and `settled_bytes` are for other threads."""
 
     def __init__(self, folders: Folders, settle_s: float, clock: Callable[[], datetime], rescan_s: float) -> None:
         self._folders = folders
@@ -20,7 +21,7 @@ class WaitingFiles:
         self._rescan_s = rescan_s
         self._hints = FolderHints(folders.path)
         self._next_scan = 0.0  # monotonic
-        self._files: list[Waiting] = []
+        self._files: dict[Waiting, None] = {}  # in order; a list would take as long again for each of 100,000 files
         self._first_seen: dict[Waiting, datetime] = {}
         self._unreadable: set[Waiting] = set()
 
@@ -36,12 +37,16 @@ class WaitingFiles:
     @property
     def ahead(self) -> set[str]:
         """Names of the waiting files that can be read, settled or not."""
-        return {file.name for file in self._files}
+        return {file.name for file in list(self._files)}
 
     @property
-    def any_settled(self) -> bool:
-        """True while a file could be taken now."""
-        return any(self._is_settled(file) for file in self._files)
+    def settled_bytes(self) -> int:
+        """Size of the files that could be taken now, together."""
+        return sum(file.size for file in list(self._files) if self._is_settled(file))
+
+    def any_of(self, names: Collection[str]) -> bool:
+        """True while a file with one of these names can be read, settled or not; for the owner's thread."""
+        return any(file.name in names for file in self._files)
 
     def next_settled(self, under_way: Collection[str]) -> Waiting | None:
         """The oldest file that has settled; `under_way` are the files of processing/ that are somebody's already."""
@@ -54,13 +59,15 @@ class WaitingFiles:
 
         Raises SourceUnavailable.
         """
+        began = time.monotonic()
         strays = [file for file in self._folders.processing() if file.path.name not in under_way]
         files = strays + self._folders.waiting()
         now = self._clock()
         self._first_seen = {file: self._first_seen.get(file, now) for file in files}
         self._unreadable &= set(files)
-        self._files = [file for file in files if file not in self._unreadable]
-        self._next_scan = time.monotonic() + self._rescan_s
+        self._files = dict.fromkeys(file for file in files if file not in self._unreadable)
+        ended = time.monotonic()
+        self._next_scan = ended + max(self._rescan_s, (ended - began) / MAX_SCAN_SHARE)
 
     def scan_soon(self) -> None:
         """Scan before the next file is chosen."""
@@ -70,7 +77,7 @@ class WaitingFiles:
         """The file was taken or is gone; an unreadable one stays out until somebody touches it."""
         if is_unreadable:
             self._unreadable.add(file)
-        self._files = [other for other in self._files if other != file]
+        self._files.pop(file, None)
 
     def wait(self, deadline: float) -> bool:
         """Wait for a change, for the next scan or for a file to settle.
