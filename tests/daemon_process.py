@@ -87,6 +87,8 @@ class DaemonProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            sys.stdout.write(f"{self.ask('/readyz')}\n{self.log()[-10_000:]}")  # pytest shows it with the failure
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
