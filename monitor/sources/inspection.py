@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 import zlib
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -34,7 +35,7 @@ class Unusable(Exception):  # noqa: N818 - a verdict on the file, told to its ow
 
 def open_content(path: Path) -> BinaryIO:
     """The decompressed bytes of a dropped file; never follows a symbolic link."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    file = _open(path)
     return cast("BinaryIO", _Unpacked(file)) if path.name.lower().endswith(".gz") else file
 
 
@@ -61,7 +62,7 @@ class Inspection:
         self._theirs = theirs
         self._bomb_bytes = bomb_bytes
         self._content = open_content(path)
-        self._n_packed_bytes = path.stat().st_size
+        self._n_packed_bytes = path.lstat().st_size
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self._n_bytes = self._n_nul = self._n_lf = self._n_cr = 0
@@ -132,9 +133,14 @@ class Inspection:
 
 def head_of(path: Path) -> tuple[bytes, bool]:
     """The first bytes of a file as it lies there, for its dead letter, and whether there are more."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         head = file.read(MAX_RAW_BYTES + 1)
     return head[:MAX_RAW_BYTES], len(head) > MAX_RAW_BYTES
+
+
+def _open(path: Path) -> BufferedReader:
+    """As it lies there: no symbolic link is followed, and no pipe waited for."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
 
 
 def _check_beginning(chunk: bytes) -> None:
@@ -146,5 +152,5 @@ def _check_beginning(chunk: bytes) -> None:
 
 
 def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
+    with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
