@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run test lint bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ lint: $(VENV)/.lints ## ruff and mypy
 
 bench: $(VENV)/.tests ## posts per second, stage by stage and end to end
 	@exec $(BIN)/python tests/bench.py $(ARGS)
+
+soak: $(VENV)/.tests ## an hour of crashes and outages, then the count; make soak ARGS="nemesis --minutes 5" is shorter
+	@exec $(BIN)/python tests/soak.py $(ARGS)
 
 clean: ## removes .venv and what builds and tests left behind; data stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,9 +38,16 @@ REFUSED_SOCKETS = (
 class Broker:
     """A broker process. `servers` stays the same over restarts."""
 
-    def __init__(self, command: Callable[[int], list[str]], folder: Path, *, one_record_a_batch: bool = False) -> None:
+    def __init__(
+        self,
+        command: Callable[[int], list[str]],
+        folder: Path,
+        *,
+        one_record_a_batch: bool = False,
+        port: int | None = None,
+    ) -> None:
         """`command` makes the command line from the port; output goes to a file in `folder`."""
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.servers = [f"127.0.0.1:{self.port}"]
         self._command = command(self.port)
         self._log = folder / "broker.log"
@@ -181,16 +188,17 @@ def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker.stop()
 
 
-def real_broker(folder: Path) -> Broker:
-    """An Apache Kafka broker that keeps its log in `folder`."""
-    return Broker(lambda port: [str(_SERVER_DIR / "kafka-server"), str(folder / "log"), str(port)], folder)
+def real_broker(folder: Path, *properties: str, port: int | None = None) -> Broker:
+    """An Apache Kafka broker that keeps its log in `folder`; `properties` are key=value lines of its configuration."""
+    require((_SERVER_DIR / "kafka-server").is_file(), "the Apache Kafka broker (KAFKA_SERVER_DIR)")
+    require(shutil.which("java") is not None, "java")
+    server = str(_SERVER_DIR / "kafka-server")
+    return Broker(lambda port: [server, str(folder / "log"), str(port), *properties], folder, port=port)
 
 
 @pytest.fixture(scope="session")
 def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The session's Apache Kafka broker; a test that kills it starts it again."""
-    require((_SERVER_DIR / "kafka-server").is_file(), "the Apache Kafka broker (KAFKA_SERVER_DIR)")
-    require(shutil.which("java") is not None, "java")
     folder = tmp_path_factory.mktemp("kafka")
     broker = real_broker(folder)
     yield broker

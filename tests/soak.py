@@ -1,0 +1,144 @@
+"""`make soak`: faults for as long as it takes to believe in the promises.
+
+`kills`: SIGKILL at named steps, 200 times over the four pairs of source and store. `nemesis`: three replicas of one
+group under everything that nemesis.py can do to them. Seeds are printed; the exit code is 1 if a promise broke.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from crash_chains import ALERT_STEPS, FOLDER_STEPS, KAFKA_STEPS, STORE_STEPS, Chain, Feed, FolderFeed, TopicFeed
+from fixtures_kafka import Broker, real_broker
+from fixtures_postgres import PostgresServer, running_postgres
+from fixtures_slack import running_slack
+from nemesis import Nemesis
+from nemesis_feed import Numbered, check_log
+from replicas import Ground, check_alerts, drain, ground, stop_all
+from tiny_models import make_bundle
+
+KILLS_A_CHAIN = 25  #: then everything is counted, and the next chain begins with an empty store
+
+
+class Pair(NamedTuple):
+    """A kind of source and a kind of store."""
+
+    name: str
+    make_feed: Callable[[random.Random, Path], Feed]
+    steps: Sequence[str]
+    postgres: PostgresServer | None  # None: SQLite
+
+
+def tell(line: str) -> None:
+    """To the terminal or a file, at once."""
+    print(line, flush=True)  # noqa: T201  a report
+
+
+def soak_kills(folder: Path, n_kills: int, seed: int) -> None:
+    """`n_kills` over the four pairs, in chains of KILLS_A_CHAIN."""
+    bundle = str(make_bundle(folder / "bundle"))
+    (folder / "kafka").mkdir(parents=True)
+    with ExitStack() as stack:
+        postgres = stack.enter_context(running_postgres())
+        broker = real_broker(folder / "kafka")
+        stack.callback(broker.kill)
+        pairs = [pair for store in (None, postgres) for pair in pairs_with(store, broker)]
+        for number, first in enumerate(range(0, n_kills, KILLS_A_CHAIN)):
+            chain_folder = folder / f"chain-{number}"
+            chain_folder.mkdir()
+            choice = random.Random(f"{seed} {number}")
+            result = run_chain(pairs[number % 4], chain_folder, bundle, choice, min(KILLS_A_CHAIN, n_kills - first))
+            tell(f"chain {number}, {result}: PASS")
+
+
+def pairs_with(postgres: PostgresServer | None, broker: Broker) -> list[Pair]:
+    """Both sources into one store."""
+    store = "PostgreSQL" if postgres else "SQLite"
+    every = (*STORE_STEPS, *ALERT_STEPS)
+    return [
+        Pair(f"CSV into {store}", FolderFeed, (*every, *FOLDER_STEPS), postgres),
+        Pair(f"Kafka into {store}", lambda choice, _: TopicFeed(choice, broker), (*every, *KAFKA_STEPS), postgres),
+    ]
+
+
+def run_chain(pair: Pair, folder: Path, bundle: str, choice: random.Random, n_kills: int) -> str:
+    """Every step once in any order, then any steps; returns what was done. AssertionError if a promise broke."""
+    began = time.monotonic()
+    with running_slack() as slack:
+        url = pair.postgres.create() if pair.postgres else None
+        chain = Chain(folder, url, pair.make_feed(choice, folder), slack, bundle, choice)
+        steps = [*choice.sample(pair.steps, len(pair.steps)), *choice.choices(pair.steps, k=n_kills)][:n_kills]
+        for step in steps:
+            chain.crash(step)
+        chain.finish()
+        chain.check()
+        took_s = time.monotonic() - began
+        done = f"{n_kills} kills, {chain.n_ordered} of them at their step, {len(chain.feed.fed)} records"
+        return f"{pair.name}: {done}, {len(slack.posted)} messages, {took_s:.0f} s"
+
+
+def soak_nemesis(folder: Path, n_posts: int, minutes: float, seed: int) -> None:
+    """`n_posts` in `minutes` under all faults, then the count."""
+    bundle = str(make_bundle(folder / "bundle"))
+    with (
+        running_postgres() as postgres,
+        running_slack() as slack,
+        ground(folder / "ground", postgres, slack, bundle) as site,
+        Numbered(site.broker.servers, site.topic, n_posts, n_posts / minutes / 60) as feed,
+    ):
+        rage_while_producing(site, feed, Nemesis(site, seed, tell), min(120.0, minutes * 30))
+        began = time.monotonic()
+        drain(site, feed)
+        tell(f"all records through {time.monotonic() - began:.0f} s after the last fault")
+        tell(f"counted: {check_log(feed, site.url)}, {check_alerts(site)} messages")
+        stop_all(site.replicas)
+        tell("every daemon stopped in time: PASS")
+
+
+def rage_while_producing(site: Ground, feed: Numbered, nemesis: Nemesis, spell_s: float) -> None:
+    """Faults in spells of `spell_s` until all is produced; after each, how far it is and how large replicas grew."""
+    began = time.monotonic()
+    while not feed.is_over and not site.failures:
+        nemesis.rage(spell_s)
+        largest = max(replica.rss_mib for replica in site.replicas)
+        minutes = (time.monotonic() - began) / 60
+        tell(f"{minutes:5.1f} min: {feed.n_produced} produced, the largest replica has {largest:.0f} MiB")
+    assert not site.failures, site.failures
+    feed.finish()
+    tell(f"{sum(site.faults.values())} faults: {dict(site.faults.most_common())}")
+
+
+def main() -> int:
+    """Parse, run, tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["all", "kills", "nemesis"], nargs="?", default="all")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--posts", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--folder", type=Path, help="keep logs and databases here")
+    given = parser.parse_args()
+    tell(f"{time.strftime('%Y-%m-%d %H:%M:%S')} soak {given.what}, seed {given.seed}")
+    with TemporaryDirectory(prefix="soak-") as temporary:
+        folder = given.folder or Path(temporary)
+        try:
+            if given.what != "kills":
+                soak_nemesis(folder / "nemesis", given.posts, given.minutes, given.seed)
+            if given.what != "nemesis":
+                soak_kills(folder / "kills", given.kills, given.seed)
+        except AssertionError as error:
+            tell(f"FAIL: {error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py; daemons are forked later
+    sys.exit(main())
