@@ -300,6 +300,7 @@ class Daemon:
     def _turn(self) -> None:
         """The main thread goes on, working or waiting; the watchdog is fed unless a loop is stuck."""
         self.health.turn("main")
+        self.health.tell_silent()
         if not self.health.stuck():
             self.manager.alive()
 

@@ -4,13 +4,17 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from monitor.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+#: a part that was asked and has said nothing for this long is told as away: a server may hang without closing anything
+SILENT_S = 10.0
 
 STARTING = "starting"  #: what is said of a part that nobody has heard of yet
 
@@ -37,6 +41,7 @@ class Health:
         self._parts: dict[str, Part] = {}
         self._details: dict[str, str] = {}
         self._turns: dict[str, float] = {}
+        self._asked: dict[tuple[str, int], float] = {}  # (part, thread): since when it waits for an answer
 
     def expect(self, *names: str) -> None:
         """These parts are needed: the daemon is not ready before each of them was up."""
@@ -64,6 +69,24 @@ class Health:
         self._metrics.retries.labels(name).inc()
         if before is None or before.ok or before.detail == STARTING:
             log.warning("%s is not available, trying again until it is: %s", name, detail)
+
+    @contextmanager
+    def asking(self, name: str) -> Iterator[None]:
+        """Around a question to a part that is answered within seconds, or else it hangs."""
+        key = (name, threading.get_ident())
+        self._asked[key] = self._monotonic()
+        try:
+            yield
+        finally:
+            self._asked.pop(key, None)
+
+    def tell_silent(self) -> None:
+        """Tell the parts that hang; called from time to time by a thread that asks none of them."""
+        now = self._monotonic()
+        silent = {name for (name, _), at in dict(self._asked).items() if now - at > SILENT_S}
+        for part in self.parts():
+            if part.ok and part.name in silent:
+                self.down(part.name, f"it was asked and has not answered for more than {SILENT_S:.0f} s")
 
     def turn(self, loop: str) -> None:
         """The loop goes on: it worked, idled or waited."""

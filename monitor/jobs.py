@@ -131,7 +131,8 @@ class Jobs:
             self._metrics.source_paused.labels(name).set(lane.source.paused() is not None)
             self._metrics.source_missed.labels(name).set(getattr(lane.source, "n_missed", 0))  # Kafka's alone
             self._metrics.refused_commits.labels(name).set(getattr(lane.source, "n_refused_commits", 0))
-        instances.beat(self._db, self.instance, self._role, self.started_at, self._clock(), self.state())
+        with self._health.asking("store"):
+            instances.beat(self._db, self.instance, self._role, self.started_at, self._clock(), self.state())
 
     # ---- around them ---------------------------------------------------------------------------------------------
 

@@ -293,7 +293,8 @@ class Pipeline:
         while True:
             self._health.turn("saver")
             try:
-                outcome = self._save(work)
+                with self._health.asking("store"):
+                    outcome = self._save(work)
             except StoreUnavailable as error:
                 self._health.down("store", str(error))
                 if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
