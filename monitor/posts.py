@@ -134,12 +134,11 @@ class Saved(msgspec.Struct, frozen=True):
 
 def key_of(*parts: str) -> str:
     """A post's key: BLAKE2b-128 over the parts, each preceded by its length so that no two lists of parts collide."""
-    digest = blake2b(digest_size=16)
+    framed = b""
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return digest.hexdigest()
+        framed += len(encoded).to_bytes(4, "big") + encoded
+    return blake2b(framed, digest_size=16).hexdigest()
 
 
 def content_hash_of(created_at: datetime, user_id: str | None, text: str) -> str:

@@ -4,10 +4,11 @@ Everything that counts depends on it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final, Literal
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, select
 
 from monitor import crashpoints
@@ -31,6 +32,9 @@ _DETAILS = {
     Reason.ID_CONFLICT: "A post with this id was counted before, with another text, author or time.",
     Reason.TOO_MANY_BRANDS: "The brand is new, and there are max_brands brands already.",
 }
+
+
+_UNSCORED = (None,) * len(Score.__struct_fields__)
 
 
 @dataclass(frozen=True)
@@ -119,42 +123,28 @@ class Saver:
     def _rows_of(self, scored: ScoredBatch) -> tuple[dict[str, PostRow], list[str]]:
         rows: dict[str, PostRow] = {}
         brand_of: list[str] = []
-        to_row = self._row_maker()
         for post, score in zip(scored.batch.posts, scored.scores, strict=True):
             brand = storable(post.brand)
             brand_of.append(brand)
             if post.post_key not in rows:
-                rows[post.post_key] = to_row(post, brand, score)
+                rows[post.post_key] = self._row_of(post, brand, score)
         return rows, brand_of
 
-    def _row_maker(self) -> Callable[[Post, str, Score | None], PostRow]:
+    def _row_of(self, post: Post, brand: str, score: Score | None) -> PostRow:
         keep = self._rules.keep_text
-
-        def to_row(post: Post, brand: str, score: Score | None) -> PostRow:
-            user_id = self._user_of(post.user_id) if keep and post.user_id is not None else None
-            lang = storable(post.lang) if keep and post.lang is not None else None
-            text = storable(post.text) if keep else None
-            id_ = None if post.id is None else storable(post.id)
-            figures = (
-                (None,) * 6 if score is None
-                else (score.pos_prob, score.pred, score.label, score.p_negative, score.p_neutral, score.p_positive)
-            )  # fmt: skip
-            label = storable(post.label_of_place)
-            return PostRow(
-                post.post_key,
-                label,
-                brand,
-                id_,
-                post.created_at,
-                post.day,
-                user_id,
-                lang,
-                text,
-                post.content_hash,
-                *figures,
-            )
-
-        return to_row
+        return PostRow(
+            post.post_key,
+            storable(post.label_of_place),
+            brand,
+            None if post.id is None else storable(post.id),
+            post.created_at,
+            post.day,
+            self._user_of(post.user_id) if keep and post.user_id is not None else None,
+            storable(post.lang) if keep and post.lang is not None else None,
+            storable(post.text) if keep else None,
+            post.content_hash,
+            *(_UNSCORED if score is None else astuple(score)),
+        )
 
     def _user_of(self, user_id: str) -> str | None:
         if self._rules.user_id == "drop":
@@ -167,10 +157,11 @@ class Saver:
         Those before were judged when they were saved first.
         """
         batch = work.scored.batch
+        stored = {(at.stream, at.partition): offset for at, offset in before.items()}
         fresh = [
             (record, outcome)
             for record, outcome in zip(batch.records, work.outcomes, strict=True)
-            if _is_fresh(record, before)
+            if _is_fresh(record, stored)
         ]
         if not fresh or not batch.positions:
             return
@@ -189,6 +180,9 @@ class Saver:
 
 def _find_outcomes(connection: Connection, work: _Work, inserted: set[str], known: frozenset[str]) -> None:
     """Fill `outcomes` and `conflicts`: a known id was seen before with the same content, is refused with another."""
+    if len(inserted) == len(work.scored.batch.records):  # the usual batch: every record a new post
+        work.outcomes.extend([INSERTED] * len(inserted))
+        return
     firsts = {key: row.content_hash for key, row in work.rows.items() if key in inserted}
     others = [
         key for key, row in work.rows.items() if key not in inserted and row.brand in known and row.id is not None
@@ -243,18 +237,18 @@ def _move_positions_in(
 
 
 def _sums_of(work: _Work, inserted: set[str]) -> dict[TotalsKey, Totals]:
-    scores: defaultdict[TotalsKey, list[tuple[float, int, str]]] = defaultdict(list)
-    source, model = work.scored.batch.source, work.scored.model
+    scores: defaultdict[tuple[str, date], list[tuple[float, int, str]]] = defaultdict(list)
     for key in inserted:
         row = work.rows[key]
         if row.pos_prob is not None and row.pred is not None and row.label is not None:
-            scores[TotalsKey(row.brand, row.day, source, model)].append((row.pos_prob, row.pred, row.label))
-    return {key: totals_of(of_key) for key, of_key in scores.items()}
+            scores[row.brand, row.day].append((row.pos_prob, row.pred, row.label))
+    source, model = work.scored.batch.source, work.scored.model
+    return {TotalsKey(brand, day, source, model): totals_of(of_day) for (brand, day), of_day in scores.items()}
 
 
-def _is_fresh(record: Record, before: dict[StreamPartition, int]) -> bool:
+def _is_fresh(record: Record, stored: dict[tuple[str, int], int]) -> bool:
     place = record.place
-    return place.offset >= before.get(StreamPartition(place.stream, place.partition), place.offset)
+    return place.offset >= stored.get((place.stream, place.partition), place.offset)
 
 
 def _saved_of(outcomes: list[Outcome], conflicts: tuple[DeadLetter, ...] = ()) -> Saved:
