@@ -1,6 +1,5 @@
 """A trained model as a folder: verify, load, score, save. torch is imported where it is first needed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,6 +18,7 @@ from models.manifest import (
     WEIGHTS,
     BundleError,
     Manifest,
+    read_json,
     read_manifest,
     write_manifest,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from models.engine import HalvingRunner
-    from models.networks import GruClassifier
+    from models.networks import GruClassifier, GruShape
     from models.tokenizer import TextEncoder
 
 __all__ = ["Bundle", "BundleError", "Manifest", "Scores", "find_bundle", "list_bundles", "read_manifest", "save_bundle"]
@@ -162,7 +162,7 @@ def _load_encoder(path: Path, manifest: Manifest) -> "TextEncoder":
         )
     try:
         return TextEncoder.load(path / TOKENIZER, manifest.preparation, manifest.max_tokens)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise BundleError(f"{path / TOKENIZER}: {error}") from error
 
 
@@ -174,23 +174,41 @@ def _load_network(path: Path, manifest: Manifest) -> "GruClassifier":
 
     try:
         weights = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
-        network = GruClassifier(GruShape(**manifest.network))
+        shape = GruShape(**manifest.network)
+        _check_weights(weights, shape)
+        network = GruClassifier(shape)
         network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError, TypeError, OSError) as error:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise BundleError(f"{path / WEIGHTS} does not fit the manifest: {error}") from error
     if network.shape.n_classes != len(manifest.classes):
         raise BundleError(f"{path / WEIGHTS} has {network.shape.n_classes} outputs for {len(manifest.classes)} classes")
     return network.eval()
 
 
+def _check_weights(weights: "Mapping[str, torch.Tensor]", shape: "GruShape") -> None:
+    """Raise ValueError unless the manifest's numbers are those of the tensors, and all of these are finite.
+
+    Comes before any network is made: a manifest alone could ask for any amount of memory.
+    """
+    asked = {
+        "embedding.weight": (shape.n_tokens, shape.embedding),
+        "output.weight": (shape.n_classes, 4 * shape.hidden),
+    }
+    for name, size in asked.items():
+        if name not in weights or tuple(weights[name].shape) != size:
+            raise ValueError(f"{name} is not of the shape {size}")
+    broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise ValueError(f"{', '.join(broken)} has values that are no finite numbers")
+
+
 def headline_metrics(path: Path) -> dict[str, float]:
     """The figures of `report.json` that the `models` table keeps; empty without a report."""
     try:
-        report = json.loads((path / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    figures = report.get("headline", {}) if isinstance(report, dict) else {}
-    return {str(name): float(value) for name, value in figures.items() if isinstance(value, int | float)}
+        figures = read_json(path / REPORT)["headline"].items()
+        return {str(name): float(value) for name, value in figures if isinstance(value, int | float)}
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
+        return {}  # nothing is decided by it
 
 
 def save_bundle(

@@ -1,14 +1,14 @@
 """Calibrated probabilities from logits: one temperature and a bias per class."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import BundleError, canonical_json
+from models.manifest import BundleError, canonical_json, read_json
 
+MAX_SCALE = 1e3  #: beyond it (and below its inverse) probabilities stop being numbers
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -32,12 +32,16 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path, n_classes: int) -> "Calibration":
-        """Read JSON. Raises BundleError for anything but a temperature above 0 and `n_classes` finite biases."""
+        """Read JSON. Raises BundleError for anything but a usable temperature and `n_classes` biases."""
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = read_json(path)
             found = cls(float(tree["temperature"]), tuple(float(b) for b in tree["bias"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise BundleError(f"{path} is no calibration: {error}") from error
-        if not 0 < found.temperature < np.inf or len(found.bias) != n_classes or not np.isfinite(found.bias).all():
-            raise BundleError(f"{path}: needs a temperature above 0 and {n_classes} finite biases")
+        is_sane = 1 / MAX_SCALE <= found.temperature <= MAX_SCALE and all(abs(bias) <= MAX_SCALE for bias in found.bias)
+        if not is_sane or len(found.bias) != n_classes:
+            raise BundleError(
+                f"{path}: needs a temperature from {1 / MAX_SCALE} to {MAX_SCALE:.0f} and {n_classes} biases within "
+                f"±{MAX_SCALE:.0f}"
+            )
         return found

@@ -15,6 +15,8 @@ CALIBRATION = "calibration.json"
 REPORT = "report.json"
 CARD = "README.md"
 LOADED_FILES = (WEIGHTS, TOKENIZER, CALIBRATION)
+MAX_JSON_BYTES = 64 << 20  #: of one JSON file; the largest here has 1 MB
+MAX_NAME_CHARS = 100
 CLASSES_THREE = ("negative", "neutral", "positive")
 CLASSES_TWO = ("negative", "positive")
 
@@ -53,6 +55,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_json(path: Path) -> Any:
+    """The JSON of a file. Raises OSError for what is no plain file, ValueError for what is no JSON of decent size."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"it is larger than {MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` with the hashes of the files that lie in `folder` now."""
     tree = asdict(manifest) | {"format": FORMAT, "files": {name: file_sha256(folder / name) for name in LOADED_FILES}}
@@ -70,6 +84,8 @@ def read_manifest(path: Path) -> Manifest:
 
 def _verify(path: Path, expected: str) -> None:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError(path)
         found = file_sha256(path)
     except OSError as error:
         raise BundleError(f"{path} is missing or cannot be read") from error
@@ -81,15 +97,14 @@ def _verify(path: Path, expected: str) -> None:
 
 def _parse(path: Path) -> Manifest:
     try:
-        content = path.read_bytes()
-        tree = json.loads(content)
+        tree = read_json(path)
     except OSError as error:
         raise BundleError(f"{path} is missing or cannot be read") from error
     except ValueError as error:
         raise BundleError(f"{path} is no JSON: {error}") from error
     try:
-        return _check(tree, hashlib.sha256(content).hexdigest())
-    except (KeyError, TypeError, ValueError) as error:
+        return _check(tree, file_sha256(path))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"{path} is no manifest of format {FORMAT}: {type(error).__name__} {error}") from error
 
 
@@ -100,14 +115,17 @@ def _check(tree: Mapping[str, Any], sha256: str) -> Manifest:
     if classes not in {CLASSES_TWO, CLASSES_THREE}:
         raise ValueError(f"classes {classes}")
     files = {str(name): str(digest) for name, digest in tree["files"].items()}
-    unsafe = [name for name in files if Path(name).name != name]
+    unsafe = [name for name in files if Path(name).name != name or name == ".."]
     if unsafe or set(LOADED_FILES) - set(files):
         raise ValueError(f"files must name {', '.join(LOADED_FILES)}, in the bundle's own folder")
     threshold, max_tokens = float(tree["pred_threshold"]), int(tree["max_tokens"])
     if not 0.0 <= threshold <= 1.0 or max_tokens < 1:
         raise ValueError(f"pred_threshold {threshold}, max_tokens {max_tokens}")
+    name = str(tree["name"])
+    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise ValueError(f"the name must have 1 to {MAX_NAME_CHARS} characters that can be printed")
     return Manifest(
-        name=str(tree["name"]),
+        name=name,
         classes=classes,
         languages=tuple(map(str, tree["languages"])),
         preparation=str(tree["preparation"]),

@@ -6,13 +6,17 @@ vocabulary whole.
 """
 
 import html
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
+
+from models.manifest import read_json
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -135,6 +139,28 @@ def prepare_subword(text: str) -> str:
 PREPARATIONS: Mapping[str, Callable[[str], str]] = {"subword": prepare_subword}
 
 
+#: the only parts that a tokenizer.json may have: their work is bounded by the text, and they never look across words
+_PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
+_NO_PARTS = ("truncation", "padding", "post_processor", "decoder")  # padding alone could ask for any amount of memory
+
+
+def _check_parts(tree: Any) -> None:
+    """Raise ValueError unless the JSON of a tokenizer has our parts and a vocabulary whose ids are 0, 1, 2, ..."""
+    if not isinstance(tree, dict):
+        raise ValueError("it is no tokenizer")  # noqa: TRY004 - what is wrong is the file
+    for part, kind in _PARTS.items():
+        found = tree.get(part)
+        if not isinstance(found, dict) or found.get("type") != kind:
+            raise ValueError(f"its {part} must be {kind}")
+    unwanted = [part for part in (*_NO_PARTS, "added_tokens") if tree.get(part)]
+    if unwanted:
+        raise ValueError(f"it must have no {', '.join(unwanted)}")
+    vocabulary = tree["model"].get("vocab")
+    ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else [None]
+    if not all(isinstance(i, int) for i in ids) or sorted(ids) != list(range(len(ids))):
+        raise ValueError("its vocabulary must number its tokens 0, 1, 2, ...")
+
+
 class TextEncoder:
     """Texts to token ids: a preparation, then a `tokenizers` vocabulary, with a cache of whole words in front of it.
 
@@ -157,9 +183,11 @@ class TextEncoder:
 
     @classmethod
     def load(cls, path: Path, preparation: str, max_tokens: int) -> "TextEncoder":
-        """Read a `tokenizer.json`. Raises ValueError for a file that is not one."""
+        """Read a `tokenizer.json`. Raises ValueError for one that is not as ours are, OSError for an unreadable one."""
+        tree = read_json(path)
+        _check_parts(tree)
         try:
-            tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path.name} is not a tokenizer: {error}") from error
         return cls(tokenizer, preparation, max_tokens)

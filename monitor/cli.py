@@ -11,6 +11,7 @@ import click
 
 from monitor.commands import alerts, check, db, deadletters, init, model, posts, report, run, score, sources, status
 from monitor.errors import MonitorError
+from monitor.printable import printable
 
 
 class Program(click.Group):
@@ -23,7 +24,8 @@ class Program(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except MonitorError as error:
-            click.echo(f"sentiment-monitor: {error}", err=True)
+            lines = str(error).splitlines() or [type(error).__name__]
+            click.echo(f"sentiment-monitor: {chr(10).join(map(printable, lines))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(130)
