@@ -1,0 +1,162 @@
+"""What surrounds the monitor goes back in time or is made anew: a dump, a topic, a log, group offsets, a source's name.
+
+A PostgreSQL dump restored under a running daemon and between runs is in test_end_to_end_kafka.py.
+"""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_process import wait_until, write_config
+from fixtures_daemon import RunOnce
+from fixtures_kafka import Broker
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
+from kafka.structs import OffsetAndMetadata
+from sites import Site
+from stored import check_totals, count, n_posts, url_in
+from traffic import csv_bytes, drop, messages, rows
+
+
+@pytest.fixture
+def site(real_kafka: Broker, sqlite_url: str, tmp_path: Path, tiny_bundle: str) -> Site:
+    """A topic of one partition and a SQLite database."""
+    return Site(real_kafka, sqlite_url, tmp_path, tiny_bundle, 1)
+
+
+def set_group_offset(site: Site, offset: int) -> None:
+    """What `kafka-consumer-groups --reset-offsets` does to a group without members."""
+    partition = TopicPartition(site.topic, 0)
+    group = site.source["group_id"]
+    consumer = KafkaConsumer(bootstrap_servers=site.broker.servers, group_id=group, enable_auto_commit=False)
+    try:
+        consumer.assign([partition])
+        consumer.commit({partition: OffsetAndMetadata(offset, "", -1)})
+        assert consumer.committed(partition) == offset
+    finally:
+        consumer.close(autocommit=False)
+
+
+def made_anew(broker: Broker, topic: str) -> bool:
+    """Create the topic once the old one is gone."""
+    try:
+        broker.create_topic(topic)
+    except TopicAlreadyExistsError:
+        return False
+    return True
+
+
+@pytest.mark.kafka
+def test_group_offsets_moved_by_anybody_change_nothing(site: Site, run_once: RunOnce) -> None:
+    """Back to the beginning, or ahead of what was read: the stored position counts, and every post once."""
+    config = site.config()
+    sent = site.produce(messages(150, seed=21))
+    assert run_once(config) == 0
+    set_group_offset(site, 0)
+    sent += site.produce(messages(150, seed=22))
+    assert run_once(config) == 0
+    site.check(sent)
+    sent += site.produce(messages(150, seed=23))
+    set_group_offset(site, 450)
+    assert run_once(config) == 0
+    site.check(sent)
+
+
+@pytest.mark.kafka
+def test_a_topic_made_anew_is_read_from_its_beginning(site: Site, run_once: RunOnce) -> None:
+    """The new topic's records count although the old one's offsets are the same; ids that were seen stay seen."""
+    config = site.config()
+    sent = site.produce(messages(150, seed=24))
+    assert run_once(config) == 0
+    site.broker.delete_topic(site.topic)
+    wait_until(lambda: made_anew(site.broker, site.topic), "the new topic")
+    again = [message for message, _ in sent if b'"id": "' in (message.value or b"") and message.reason is None]
+    sent += site.produce([*messages(120, seed=25), *(message._replace(is_repeat=True) for message in again[:40])])
+    assert run_once(config) == 0
+    site.check(sent)
+    assert count(site.url, "SELECT count(DISTINCT stream) FROM positions") == 2
+
+
+@pytest.mark.kafka
+def test_records_deleted_before_they_were_read_are_the_only_ones_missing(site: Site, run_once: RunOnce) -> None:
+    """The log starts behind the stored position: reading goes on at the earliest record that is left."""
+    config = site.config()
+    sent = site.produce(messages(150, seed=26))
+    assert run_once(config) == 0
+    sent += site.produce(messages(150, seed=27))
+    admin = KafkaAdminClient(bootstrap_servers=site.broker.servers)
+    try:
+        admin.delete_records({TopicPartition(site.topic, 0): 220})
+    finally:
+        admin.close()
+    assert run_once(config) == 0
+    site.check([*sent[:150], *sent[220:]])
+
+
+@pytest.mark.kafka
+def test_a_renamed_source_with_its_id_space_counts_nothing_again(site: Site, run_once: RunOnce) -> None:
+    """The new name has no position, and its new group no offset: all is read again, and all was seen before."""
+    sent = site.produce(messages(150, seed=28, bad_every=1000))
+    assert run_once(site.config()) == 0
+    site.source |= {"name": "renamed", "id_space": "posts", "group_id": site.broker.new_name("group")}
+    sent += site.produce(messages(50, seed=29, bad_every=1000))
+    assert run_once(site.config()) == 0
+    assert count(site.url, "SELECT next_offset FROM positions WHERE source = 'renamed'") == 200
+    assert count(site.url, "SELECT count(*) FROM posts WHERE source = 'renamed'") == 50
+    assert n_posts(site.url) == len({message.text for message, _ in sent})
+    check_totals(site.url)
+
+
+def folder_config(folder: Path, bundle: str, **source: Any) -> Path:
+    """A drop folder and the SQLite file beside it."""
+    section = {"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0.0}
+    return write_config(folder, sources=[section | source], scoring={"bundle": bundle})
+
+
+def test_files_put_again_after_a_restore_bring_what_the_dump_lacks(
+    tmp_path: Path, tiny_bundle: str, run_once: RunOnce
+) -> None:
+    """A SQLite file from before the second export: every file of done/ once more, and each row is there once."""
+    config = folder_config(tmp_path, tiny_bundle)
+    first, second = rows(300, seed=31), rows(300, seed=32)
+    drop(tmp_path, "first.csv", csv_bytes(first))
+    assert run_once(config) == 0
+    with closing(sqlite3.connect(tmp_path / "data" / "sentiment.db")) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    n_first = n_posts(url_in(tmp_path))
+    drop(tmp_path, "second.csv", csv_bytes(second))
+    assert run_once(config) == 0
+    n_both = n_posts(url_in(tmp_path))
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "backup.db").rename(tmp_path / "data" / "sentiment.db")
+    assert n_posts(url_in(tmp_path)) == n_first < n_both
+    for number, path in enumerate((tmp_path / "inbox" / "done").glob("*.csv")):
+        drop(tmp_path, f"again-{number}.csv", path.read_bytes())
+    assert run_once(config) == 0
+    assert n_posts(url_in(tmp_path)) == n_both
+    check_totals(url_in(tmp_path))
+
+
+def test_a_renamed_folder_with_its_id_space_counts_nothing_again(
+    tmp_path: Path, tiny_bundle: str, run_once: RunOnce
+) -> None:
+    """The same export through a source of another name: rows with and without ids were all seen before."""
+    content = csv_bytes(
+        [row | {"id": str(number) if number % 2 else ""} for number, row in enumerate(rows(200, seed=33))],
+        ("created_at", "text", "user_id", "brand", "id"),
+    )
+    drop(tmp_path, "export.csv", content)
+    assert run_once(folder_config(tmp_path, tiny_bundle)) == 0
+    n_before = n_posts(url_in(tmp_path))
+    drop(tmp_path, "export.csv", content)
+    assert run_once(folder_config(tmp_path, tiny_bundle, name="exports", id_space="inbox")) == 0
+    assert n_posts(url_in(tmp_path)) == n_before
+    assert count(url_in(tmp_path), "SELECT sum(seen_before) FROM files WHERE source = 'exports'") == 200
+    drop(tmp_path, "export.csv", content)
+    assert run_once(folder_config(tmp_path, tiny_bundle, name="others")) == 0
+    assert n_posts(url_in(tmp_path)) == 2 * n_before
