@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from acceptance_ground import BUNDLE, Ground, counts
+from acceptance_ground import BUNDLE, RULES, WAITING, Ground, counts
 from daemon_process import DaemonProcess, free_port, wait_until, write_config
 from fixtures_slack import Answer, FakeSlack, running_slack
 from sites import Site, copied_database, restore_database
