@@ -28,6 +28,7 @@ from monitor.sources.file_rows import record_of
 from monitor.sources.occurrences import Occurrences
 from monitor.store.texts import storable
 
+STREAM = "posts@1"
 NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
 DAY = date(2026, 11, 21)
 MAX_TEXT_CHARS = 300  #: short, so that small inputs reach the limits
@@ -36,9 +37,9 @@ GOOD_HEADER = b"created_at,text,id,user_id,brand,lang\r\n"
 STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def json_records(content: bytes) -> list[Record]:
+def json_records(content: bytes, offset: int = 0) -> list[Record]:
     """The bytes as one Kafka message."""
-    return [_parser().parse_json(content, Arrival(Place("posts@1", 0, 0), "posts:0:0", NOW, content))]
+    return [_parser().parse_json(content, Arrival(Place(STREAM, 0, offset), f"posts:0:{offset}", NOW, content))]
 
 
 def csv_records(content: bytes) -> list[Record]:
