@@ -4,7 +4,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fixtures_postgres import PostgresServer
@@ -15,6 +15,8 @@ from tcp_proxy import TcpProxy, Weather
 LONGEST_FREEZE_S = 18.0  #: longer than the session and than PostgreSQL waits for a transaction's next statement
 TWICE = 0.35  #: share of faults that come with a second one
 LONGEST_CALM_S = 8.0
+
+Fault = Callable[[random.Random], None]
 
 #: what Slack may do with a message besides taking it; a lost answer may hide that it was posted
 SLACK_TROUBLE = (
@@ -31,13 +33,15 @@ SLACK_TROUBLE = (
 class Nemesis:
     """Draws faults, each on what is not at fault already, until told to stop."""
 
-    def __init__(self, ground: Ground, seed: int, tell: Callable[[str], None] = print) -> None:
+    def __init__(self, ground: Ground, seed: int, tell: Callable[[str], None] = print, *, pace: float = 1.0) -> None:
+        """A smaller `pace` shortens what may be short: nothing gets shorter than a session or a restart."""
         self._ground = ground
+        self._pace = pace
         self._choice = random.Random(seed)
         self._tell = tell
         self._broker_lock = threading.Lock()
         self._postgres_lock = threading.Lock()
-        self._faults: tuple[tuple[int, Callable[[random.Random], None]], ...] = (
+        self._faults: tuple[tuple[int, Fault], ...] = (
             (4, self.kill_a_replica),
             (3, self.freeze_a_replica),
             (2, self.freeze_in_a_transaction),
@@ -51,25 +55,36 @@ class Nemesis:
         )
 
     def rage(self, seconds: float) -> None:
-        """Faults for so long, one or two at a time, calm in between, and Slack in trouble; all is well afterwards."""
+        """Faults for so long, one or two at a time, calm in between, and Slack in trouble; then all is well again."""
+        weights = [weight for weight, _ in self._faults]
+        faults = [fault for _, fault in self._faults]
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._ground.failures:
-            self._trouble_slack()
-            running = [self._begin_one() for _ in range(2 if self._choice.random() < TWICE else 1)]
-            for thread in running:
-                thread.join(120)
-            time.sleep(self._choice.uniform(0.5, LONGEST_CALM_S))
+            self._begin(self._choice.choices(faults, weights, k=2 if self._choice.random() < TWICE else 1))
         self._ground.slack.script.clear()
 
-    def _begin_one(self) -> threading.Thread:
-        weights = [weight for weight, _ in self._faults]
-        fault = self._choice.choices([fault for _, fault in self._faults], weights)[0]
-        seeded = random.Random(self._choice.random())
-        thread = threading.Thread(target=self._run, args=(fault, seeded), name=fault.__name__)
-        thread.start()
-        return thread
+    def each_once(self) -> None:
+        """Every fault once, in any order, two at a time, and Slack in trouble; then all is well again."""
+        faults = self._choice.sample([fault for _, fault in self._faults], len(self._faults))
+        for first in range(0, len(faults), 2):
+            self._begin(faults[first : first + 2])
+        self._ground.slack.script.clear()
 
-    def _run(self, fault: Callable[[random.Random], None], choice: random.Random) -> None:
+    def _begin(self, faults: Sequence[Fault]) -> None:
+        """These at once; returns when they and a moment of calm are over."""
+        self._trouble_slack()
+        seeded = [(fault, random.Random(self._choice.random())) for fault in faults]
+        threads = [threading.Thread(target=self._run, args=pair, name=pair[0].__name__) for pair in seeded]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        self._rest(self._choice, 0.5, LONGEST_CALM_S)
+
+    def _rest(self, choice: random.Random, shortest_s: float, longest_s: float) -> None:
+        time.sleep(shortest_s + (choice.uniform(shortest_s, longest_s) - shortest_s) * self._pace)
+
+    def _run(self, fault: Fault, choice: random.Random) -> None:
         try:
             fault(choice)
         except BaseException as error:  # noqa: BLE001  told by the check at the end
@@ -116,7 +131,7 @@ class Nemesis:
         with self._one_replica(choice) as (number, replica):
             self._note(f"kill replica {number}")
             replica.kill()
-            time.sleep(choice.uniform(0, 8))
+            self._rest(choice, 0, 8)
             replica.start()
 
     def freeze_a_replica(self, choice: random.Random) -> None:
@@ -124,7 +139,7 @@ class Nemesis:
         with self._one_replica(choice) as (number, replica):
             self._note(f"freeze replica {number}")
             replica.daemon.send(signal.SIGSTOP)
-            time.sleep(choice.uniform(SESSION_S + 2, LONGEST_FREEZE_S))
+            self._rest(choice, SESSION_S + 2, LONGEST_FREEZE_S)
             replica.daemon.send(signal.SIGCONT)
 
     def freeze_in_a_transaction(self, choice: random.Random) -> None:
@@ -135,7 +150,7 @@ class Nemesis:
             replica.start(f"insert:{choice.randint(1, 20)}:STOP")
             if replica.is_frozen_by(time.monotonic() + 30):
                 self._ground.faults["frozen in an open transaction"] += 1
-            time.sleep(choice.uniform(SESSION_S + 2, LONGEST_FREEZE_S))
+            self._rest(choice, SESSION_S + 2, LONGEST_FREEZE_S)
             replica.daemon.send(signal.SIGCONT)
 
     def stop_a_replica(self, choice: random.Random) -> None:
@@ -143,7 +158,7 @@ class Nemesis:
         with self._one_replica(choice) as (number, replica):
             self._note(f"restart replica {number}")
             replica.stop()
-            time.sleep(choice.uniform(0, 3))
+            self._rest(choice, 0, 3)
             replica.start()
 
     def restart_the_database(self, choice: random.Random) -> None:
@@ -151,7 +166,7 @@ class Nemesis:
         with self._postgres_lock:
             self._note("restart the database")
             self._ground.postgres.stop()
-            time.sleep(choice.uniform(0, 6))
+            self._rest(choice, 0, 6)
             start_patiently(self._ground.postgres)
 
     def freeze_the_database(self, choice: random.Random) -> None:
@@ -159,7 +174,7 @@ class Nemesis:
         with self._postgres_lock:
             self._note("freeze the database")
             self._ground.postgres.freeze()
-            time.sleep(choice.uniform(3, 15))
+            self._rest(choice, 3, 15)
             self._ground.postgres.thaw()
 
     def kill_the_broker(self, choice: random.Random) -> None:
@@ -167,7 +182,7 @@ class Nemesis:
         with self._broker_lock:
             self._note("kill the broker")
             self._ground.broker.kill()
-            time.sleep(choice.uniform(0, 4))
+            self._rest(choice, 0, 4)
             self._ground.broker.start()
 
     def freeze_the_broker(self, choice: random.Random) -> None:
@@ -175,7 +190,7 @@ class Nemesis:
         with self._broker_lock:
             self._note("freeze the broker")
             self._ground.broker.freeze()
-            time.sleep(choice.uniform(3, 12))
+            self._rest(choice, 3, 12)
             self._ground.broker.thaw()
 
     def bad_way_to_the_broker(self, choice: random.Random) -> None:
@@ -191,7 +206,7 @@ class Nemesis:
         with lock:
             self._note(f"{weather} way to the {where}")
             with proxy.weather(weather):
-                time.sleep(choice.uniform(1, 12))
+                self._rest(choice, 1, 12)
 
 
 def start_patiently(postgres: PostgresServer) -> None:

@@ -10,8 +10,6 @@ from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
 from replicas import check_alerts, drain, ground, stop_all
 
-RAGE_S = 25.0
-
 
 @pytest.mark.kafka
 @pytest.mark.postgres
@@ -26,11 +24,10 @@ def test_nothing_is_lost_or_doubled_whatever_dies(
         ground(tmp_path / "ground", restartable_postgres, slack, tiny_bundle) as site,
         Numbered(site.broker.servers, site.topic, 100_000, per_s=250, per_brand=1000) as feed,
     ):
-        Nemesis(site, seed).rage(RAGE_S)
+        Nemesis(site, seed, pace=0.2).each_once()
         feed.finish()
         assert not site.failures, site.failures
         drain(site, feed)
         counted = check_log(feed, site.url)
         assert check_alerts(site) >= counted["records"] // 1000
-        assert sum(site.faults.values()) >= 2
         stop_all(site.replicas)

@@ -4,19 +4,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from daemon_process import free_port, wait_until, write_config
 from fixtures_postgres import PostgresServer
-from sqlalchemy import Connection, MetaData, inspect, text
+from forked_daemon import ForkedDaemon
+from sqlalchemy import Connection, MetaData, insert, inspect, select, text
 from sqlalchemy.dialects import sqlite
 
 from monitor.errors import ConfigError
 from monitor.store import migrate
 from monitor.store.database import Database
 from monitor.store.schema import metadata
+
+MORNING = datetime(2026, 11, 20, 9, tzinfo=UTC)
 
 
 def differences(connection: Connection) -> list[object]:
@@ -95,6 +102,59 @@ def test_a_newer_schema_is_refused(tmp_path: Path, open_database: Callable[[str]
     assert migrate.current(db) == "9999"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_every_released_schema_comes_up_with_its_rows(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, open_database: Callable[[str], Database]
+) -> None:
+    """From each version that there ever was, with a row in every table: the rows are there afterwards."""
+    for revision in released():
+        url = f"sqlite:///{tmp_path}/{revision}.db"
+        if kind == "postgresql":
+            url = request.getfixturevalue("postgres_server").create()
+        db = open_database(url)
+        db.run(lambda c, revision=revision: upgrade_to(c, revision))  # type: ignore[misc]
+        db.run(fill)
+        before = db.read(contents)
+        assert migrate.upgrade(db) == (revision != migrate.head())
+        after = db.read(contents)
+        assert {table: [row.items() <= after[table][0].items() for row in rows] for table, rows in before.items()} == {
+            table: [True] for table in before
+        }
+        assert db.read(differences) == []
+
+
+def released() -> list[str]:
+    """Every version of the schema, the oldest first."""
+    found = ScriptDirectory(str(Path(migrate.__file__).with_name("migrations"))).walk_revisions()
+    return [script.revision for script in found][::-1]
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    """As the program of that version did."""
+    command.upgrade(migrate._alembic_config(connection=connection), revision)
+
+
+def tables_of(connection: Connection) -> MetaData:
+    """The tables as they are in the database, whatever this program thinks of them."""
+    stored = MetaData()
+    stored.reflect(connection)
+    stored.remove(stored.tables["alembic_version"])
+    return stored
+
+
+def fill(connection: Connection) -> None:
+    """A row in every table, with some value in every column."""
+    values = {int: 1, float: 0.5, str: "2026-11-20", bytes: b"x", date: date(2026, 11, 20), datetime: MORNING}
+    for table in tables_of(connection).sorted_tables:
+        connection.execute(insert(table).values({column.name: values[column.type.python_type] for column in table.c}))
+
+
+def contents(connection: Connection) -> dict[str, list[dict[str, object]]]:
+    """Every row of every table, by the names of its columns."""
+    tables = tables_of(connection).sorted_tables
+    return {table.name: [dict(row) for row in connection.execute(select(table)).mappings()] for table in tables}
+
+
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, open_database: Callable[[str], Database]) -> None:
     """Tables and version number come in one transaction, on SQLite too."""
     db = open_database(f"sqlite:///{tmp_path}/half.db")
@@ -143,6 +203,26 @@ def test_upgrades_at_once_on_postgresql(postgres_server: PostgresServer) -> None
     """Replicas that start together: one migrates, the others wait and find nothing to do."""
     url = postgres_server.create()
     assert sorted(map(str, upgrade_at_once([url] * 4))) == ["False", "False", "False", "True"]
+
+
+@pytest.mark.postgres
+def test_two_daemons_that_start_at_once_share_an_empty_database(
+    postgres_server: PostgresServer, tmp_path: Path, tiny_bundle: str
+) -> None:
+    """One makes the tables, both run: nobody asks an operator to migrate first."""
+    url = postgres_server.create()
+    daemons = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        config = write_config(folder, store={"url": url}, scoring={"bundle": tiny_bundle}, http={"port": free_port()})
+        daemons.append(ForkedDaemon(config))
+    with daemons[0], daemons[1]:
+        wait_until(lambda: all(daemon.is_ready() for daemon in daemons), "both daemons")
+        assert [daemon.stop() for daemon in daemons] == [0, 0]
+    db = Database(url)
+    assert migrate.current(db) == migrate.head()
+    db.close()
 
 
 def test_the_store_needs_neither_pandas_nor_alembic_to_be_imported() -> None:
