@@ -35,19 +35,23 @@ def kafka_kills(ground: Ground) -> Iterator[str]:
 
 
 def replicas(ground: Ground) -> Iterator[str]:
-    """Three replicas, six partitions, one killed; one message per episode."""
+    """Three replicas, six partitions; one killed, one stopped for a while; one message per episode."""
     site = ground.site(6)
     with running_slack() as slack, ExitStack() as stack:
         rules = RULES | {"hold_s": 5, "slack": {"base_url": slack.url}}
         env = {"SLACK_BOT_TOKEN": slack.token}
         producing = stack.enter_context(
-            Producing(site.broker.servers, site.topic, messages(30_000, 6, seed=2), per_s=500)
+            Producing(site.broker.servers, site.topic, messages(40_000, 6, seed=2), per_s=500)
         )
         daemons = [stack.enter_context(DaemonProcess(site.config(alerts=rules), env=env)) for _ in range(3)]
         wait_until(lambda: all(daemon.is_ready() for daemon in daemons), "three replicas", 120)
         site.wait_for(10_000, 300)
         daemons[0].kill()
         yield f"one of three killed at {site.n_records()} of {producing.n_sent} records"
+        daemons[1].send(signal.SIGSTOP)
+        time.sleep(20)  # longer than the group's patience of 15 s
+        daemons[1].send(signal.SIGCONT)
+        yield f"another stopped for 20 s and gone on at {site.n_records()} of {producing.n_sent} records"
         producing.finish()
         site.check(producing.sent, 300)
         wait_until(lambda: len(slack.keys()) >= 5 and not count(site.url, WAITING), "the messages", 120)
@@ -64,12 +68,7 @@ def outages(ground: Ground) -> Iterator[str]:
     """Broker, database and Slack each away for 30 s under load, one daemon all the while."""
     site = ground.site(3)
     slack_port = free_port()
-    rules = {
-        "threshold": 1.0,
-        "certainty": 0,
-        "hold_s": 5,
-        "slack": {"base_url": f"http://127.0.0.1:{slack_port}/api/"},
-    }
+    rules = RULES | {"hold_s": 5, "slack": {"base_url": f"http://127.0.0.1:{slack_port}/api/"}}
     config = site.config(alerts=rules)
     with ExitStack() as stack:
         producing = stack.enter_context(Producing(site.broker.servers, site.topic, messages(200_000, 3), per_s=200))
