@@ -126,7 +126,10 @@ def is_dip(window: Window, rule: Rule) -> bool:
 
     With certainty 0 that is rule_ma3 < threshold.
     """
-    return round(window.rule_ma3 + rule.z * window.standard_error, _DIGITS) < round(rule.threshold, _DIGITS)
+    mean = window.rule_ma3
+    if mean >= rule.threshold:  # most days; the error is never negative
+        return False
+    return round(mean + rule.z * window.standard_error, _DIGITS) < round(rule.threshold, _DIGITS)
 
 
 def is_recovered(window: Window, rule: Rule) -> bool:

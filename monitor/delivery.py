@@ -20,7 +20,7 @@ from monitor.slack import TIMEOUT_S, DryRunNotifier
 from monitor.store import alerts
 from monitor.store.alerts import AlertRow, Change
 from monitor.store.database import Database
-from monitor.store.evaluation import channel_of
+from monitor.store.deciding import channel_of
 
 log = logging.getLogger(__name__)
 

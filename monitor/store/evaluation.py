@@ -4,25 +4,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from functools import partial
 
-import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select
 
 from monitor.alerts import DayRow, Rule, rule_for
 from monitor.config import Config
-from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide, first_day_needed
+from monitor.episodes import EpisodeState, PlannedAlert, decide, first_day_needed
 from monitor.errors import MonitorError
-from monitor.messages import render
-from monitor.quotes import Candidate, pick
-from monitor.store.database import Database, insert_into
-from monitor.store.schema import alerts, brands, daily_sentiment, episodes, posts
+from monitor.store.database import Database
+from monitor.store.deciding import decide_in, rows_in, view_of
+from monitor.store.schema import brands, episodes
 
 log = logging.getLogger(__name__)
 
-_MAX_CANDIDATES = 300  #: most negative posts that quotes are picked from: authors who flood and copies fall out
-
-_ROW_COLUMNS = [daily_sentiment.c[name] for name in DayRow.__struct_fields__]
+BRANDS_AT_ONCE = 100  #: of one transaction: six statements for all of them, and their episodes locked for milliseconds
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,27 @@ def evaluate_all(db: Database, config: Config, now: datetime, *, dry_run: bool =
     changed = [
         brand
         for brand, refreshed_at, evaluated in known
-        if refreshed_at is not None and evaluated != _view(config, brand, refreshed_at, now)
+        if refreshed_at is not None and evaluated != view_of(config, brand, refreshed_at, now)
     ]
+    groups = [changed[start : start + BRANDS_AT_ONCE] for start in range(0, len(changed), BRANDS_AT_ONCE)]
+    return sum(_evaluate_group(db, group, config, now, dry_run=dry_run) for group in groups)
+
+
+def evaluate(db: Database, brand: str, config: Config, now: datetime, *, dry_run: bool = False) -> list[str]:
+    """Decide one brand in one transaction; returns the keys of new messages (none or one)."""
+    return db.run(partial(decide_in, group=[brand], config=config, now=now, dry_run=dry_run))
+
+
+def _evaluate_group(db: Database, group: Sequence[str], config: Config, now: datetime, *, dry_run: bool) -> int:
+    """Together; where that fails unexpectedly, one by one, so that one bad brand does not silence the others."""
+    try:
+        return len(db.run(partial(decide_in, group=group, config=config, now=now, dry_run=dry_run)))
+    except MonitorError:
+        raise
+    except Exception:  # noqa: BLE001 - told below, with the brand that it belongs to
+        log.debug("brands are evaluated one by one")
     n_new, failure = 0, None
-    for brand in changed:
+    for brand in group:
         try:
             n_new += len(evaluate(db, brand, config, now, dry_run=dry_run))
         except MonitorError:
@@ -65,15 +78,6 @@ def evaluate_all(db: Database, config: Config, now: datetime, *, dry_run: bool =
     if failure is not None:
         raise failure
     return n_new
-
-
-def evaluate(db: Database, brand: str, config: Config, now: datetime, *, dry_run: bool = False) -> list[str]:
-    """Decide one brand and write episode and outbox in one transaction; returns the keys of new messages (none or one).
-
-    1. lock the brand's episode row, 2. read its daily rows, 3. decide, 4. write the outbox rows, with the message as it
-    reads now, 5. supersede what waited of the same episode, 6. write the episode row.
-    """
-    return db.run(lambda connection: _evaluate_in(connection, brand, config, now, "dry_run" if dry_run else "pending"))
 
 
 def simulate(
@@ -90,120 +94,10 @@ def simulate(
     )
     told: list[SimulatedAlert] = []
     for name in sorted(names):
-        rows = db.read(lambda connection, name=name: _rows_in(connection, name, date.min))  # type: ignore[misc]
+        rows = db.read(lambda connection, name=name: rows_in(connection, [name], date.min)[name])  # type: ignore[misc]
         rule = rule_for(config.alerts, name)
         told += [_simulated(alert, rule) for alert in _replay(rows, rule, config, now) if alert.day >= since]
     return told
-
-
-def _evaluate_in(connection: Connection, brand: str, config: Config, now: datetime, state_if_new: str) -> list[str]:
-    remembered = _lock_episode_in(connection, brand)
-    refreshed_at = connection.execute(select(brands.c.refreshed_at).where(brands.c.brand == brand)).scalar_one_or_none()
-    rule = rule_for(config.alerts, brand)
-    rows = _rows_in(connection, brand, first_day_needed(remembered, rule))
-    decision = decide(remembered, rows, rule, now, config.zone)
-    new: list[str] = []
-    for alert in decision.planned:
-        is_news = alert.state == "pending"
-        message = _message_in(connection, alert, rule, rows, config) if is_news else None
-        values = _values(alert, rule, state_if_new if is_news else alert.state, message, config, now)
-        if _insert_in(connection, values) and is_news:
-            _supersede_in(connection, alert)
-            new.append(alert.alert_key)
-    evaluated = _view(config, brand, refreshed_at, now) if refreshed_at and decision.is_complete else None
-    _remember_in(connection, brand, decision, evaluated)
-    return new
-
-
-def _lock_episode_in(connection: Connection, brand: str) -> EpisodeState:
-    connection.execute(insert_into(connection, episodes).values(brand=brand, announced=0).on_conflict_do_nothing())
-    row = connection.execute(select(episodes).where(episodes.c.brand == brand).with_for_update()).one()
-    return EpisodeState(row.began_on, bool(row.announced), row.settled_through, row.decided_through)
-
-
-def _remember_in(connection: Connection, brand: str, decision: Decision, evaluated: str | None) -> None:
-    state = decision.state
-    values = {
-        "episode": f"{brand}/{state.began_on.isoformat()}" if state.began_on else None,
-        "began_on": state.began_on,
-        "announced": int(state.announced),
-        "settled_through": state.settled_through,
-        "decided_through": state.decided_through,
-        "evaluated": evaluated,
-    }
-    connection.execute(update(episodes).where(episodes.c.brand == brand).values(**values))
-
-
-def _rows_in(connection: Connection, brand: str, since: date) -> list[DayRow]:
-    query = select(*_ROW_COLUMNS).where(daily_sentiment.c.brand == brand, daily_sentiment.c.day >= since)
-    return [DayRow(*row) for row in connection.execute(query.order_by(daily_sentiment.c.day))]
-
-
-def _message_in(connection: Connection, alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow], config: Config) -> str:
-    quotes = pick(_candidates_in(connection, alert)) if config.store.keep_text else None
-    return msgspec.json.encode(render(alert, rule, rows, quotes, config.http.public_url)).decode()
-
-
-def _candidates_in(connection: Connection, alert: PlannedAlert) -> list[Candidate]:
-    """The brand's most negative posts of the day, the most negative first."""
-    of_day = (posts.c.day == alert.day) & (posts.c.brand == alert.brand) & posts.c.pos_prob.is_not(None)
-    query = (
-        select(posts.c.text, posts.c.user_id)
-        .where(of_day)
-        .order_by(posts.c.pos_prob, posts.c.post_key)
-        .limit(_MAX_CANDIDATES)
-    )
-    return [Candidate(text, user_id) for text, user_id in connection.execute(query) if text]
-
-
-def _values(
-    alert: PlannedAlert, rule: Rule, state: str, message: str | None, config: Config, now: datetime
-) -> dict[str, Any]:
-    last = alert.window.days[-1] if alert.window else None
-    return {
-        "alert_key": alert.alert_key,
-        "episode": alert.episode,
-        "brand": alert.brand,
-        "day": alert.day,
-        "kind": alert.kind.value,
-        "rule_ma3": alert.window.rule_ma3 if alert.window else None,
-        "ma3": last.ma3 if last else None,
-        "mean_pos": last.mean_pos if last else None,
-        "total": last.total if last else 0,
-        "threshold": rule.threshold,
-        "message": message,
-        "state": state,
-        "attempts": 0,
-        "next_attempt_at": now if message else None,
-        "created_at": now,
-        "slack_channel": channel_of(config, alert.brand),
-    }
-
-
-def channel_of(config: Config, brand: str) -> str:
-    """Where messages about `brand` go."""
-    own = config.alerts.brands.get(brand)
-    return own.channel if own and own.channel else config.alerts.slack.channel
-
-
-def _insert_in(connection: Connection, values: dict[str, Any]) -> bool:
-    """True where no row had that key: what was announced stays as announced."""
-    statement = insert_into(connection, alerts).values(**values).on_conflict_do_nothing().returning(alerts.c.alert_key)
-    return connection.execute(statement).scalar_one_or_none() is not None
-
-
-def _supersede_in(connection: Connection, alert: PlannedAlert) -> None:
-    older = (
-        (alerts.c.episode == alert.episode) & (alerts.c.state == "pending") & (alerts.c.alert_key != alert.alert_key)
-    )
-    connection.execute(update(alerts).where(older).values(state="superseded", next_attempt_at=None))
-
-
-def _view(config: Config, brand: str, refreshed_at: datetime, now: datetime) -> str:
-    """All that a decision depends on, in short: when the rows were refreshed, the day and its half, the rule."""
-    local = now.astimezone(config.zone)
-    rule = rule_for(config.alerts, brand)
-    return f"{refreshed_at.isoformat()} {local.date()} {local.time() >= rule.running_day_from} {rule}"
 
 
 def _simulated(alert: PlannedAlert, rule: Rule) -> SimulatedAlert:
