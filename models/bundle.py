@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Bundle", "BundleError", "Manifest", "Scores", "find_bundle", "list_bundles", "read_manifest", "save_bundle"]
 
 FloatArray = npt.NDArray[np.float64]
-POSTS_PER_CHUNK = 4_096  # encoded at a time, while those before are computed
+POSTS_PER_CHUNK = 1_024  # encoded at a time, while those before are computed
 PROBABILITY_DECIMALS = 6
 
 
@@ -126,10 +126,10 @@ class Bundle:
         parts: list[FloatArray] = [np.empty((0, len(self.classes)))]
         pending = None
         for start in range(0, len(texts), POSTS_PER_CHUNK):
-            ids = self.encoder.encode(texts[start : start + POSTS_PER_CHUNK])
+            tokens = self.encoder.encode_tokens(texts[start : start + POSTS_PER_CHUNK])
             if pending:
                 parts.append(pending())
-            pending = self.runner.start(ids, max_tokens_per_batch)
+            pending = self.runner.start(tokens, max_tokens_per_batch)
         if pending:
             parts.append(pending())
         return np.concatenate(parts)

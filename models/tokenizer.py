@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tokenizers
 
 from models.manifest import read_json
+from models.tokens import Tokens
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -205,6 +206,10 @@ class TextEncoder:
         for word in long_words:  # they rarely come again
             del cache[word]
         return encoded
+
+    def encode_tokens(self, texts: Sequence[str]) -> Tokens:
+        """The same in one array."""
+        return Tokens.of(self.encode(texts))
 
     def _fit(self, ids: list[int]) -> list[int]:
         if len(ids) <= self.max_tokens:

@@ -1,7 +1,5 @@
 """The engine: equal to the reference network, and unharmed by a device that is out of memory."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from tiny_models import VOCABULARY, make_bundle, make_network, make_texts
 from models.bundle import Bundle
 from models.engine import CpuEngine, HalvingRunner, Waiter, batches_by_length
 from models.measures import FloatArray
+from models.tokens import Tokens
 from models.trainer import logits_of
 
 
@@ -28,11 +27,11 @@ class SmallDevice:
         self.max_posts = max_posts
         self.sizes: list[int] = []
 
-    def start(self, ids: Sequence[Sequence[int]]) -> Waiter:
-        if len(ids) > self.max_posts:
+    def start(self, tokens: Tokens) -> Waiter:
+        if len(tokens) > self.max_posts:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        self.sizes.append(len(ids))
-        logits: FloatArray = np.array([[post[0], len(post)] for post in ids], float)
+        self.sizes.append(len(tokens))
+        logits: FloatArray = np.stack([tokens.ids[tokens.starts], tokens.lengths], axis=1).astype(float)
         return lambda: logits
 
 
@@ -41,14 +40,15 @@ def test_engine_equals_the_reference_network() -> None:
     network, ids = make_network(hidden=32), make_ids(300)
     expected = logits_of(network, ids)
     for max_tokens in (1, 100, 4_096):
-        assert HalvingRunner(CpuEngine(network)).start(ids, max_tokens)() == pytest.approx(expected, abs=1e-5)
+        logits = HalvingRunner(CpuEngine(network)).start(Tokens.of(ids), max_tokens)()
+        assert logits == pytest.approx(expected, abs=1e-5)
     assert np.ptp(expected) > 1.0
 
 
 def test_batches_hold_every_post_once_by_length() -> None:
     """Batches cover every index once, longest first, and keep to the budget unless one post is above it."""
     lengths = [5, 50, 1, 7, 7, 30]
-    batches = batches_by_length(lengths, 20)
+    batches = [batch.tolist() for batch in batches_by_length(np.array(lengths), 20)]
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     assert [lengths[i] for batch in batches for i in batch] == sorted(lengths, reverse=True)
     assert all(len(batch) == 1 or sum(lengths[i] for i in batch) <= 20 for batch in batches)
@@ -59,7 +59,7 @@ def test_out_of_memory_halves_batches_and_keeps_order() -> None:
     device = SmallDevice(max_posts=7)
     runner = HalvingRunner(device)
     ids = [[i] * (1 + i % 9) for i in range(40)]
-    logits = runner.start(ids)()
+    logits = runner.start(Tokens.of(ids))()
     assert logits.tolist() == [[i, 1 + i % 9] for i in range(40)]
     assert runner.n_halvings > 0
     assert max(device.sizes) <= 7
@@ -68,7 +68,7 @@ def test_out_of_memory_halves_batches_and_keeps_order() -> None:
 def test_later_batches_are_smaller_after_out_of_memory() -> None:
     """After a halving the budget stays smaller, so that the device does not fail on every batch."""
     runner = HalvingRunner(SmallDevice(max_posts=8))
-    ids = [[1]] * 64
+    ids = Tokens.of([[1]] * 64)
     runner.start(ids, 32)()
     halvings = runner.n_halvings
     runner.start(ids, 32)()
@@ -78,7 +78,7 @@ def test_later_batches_are_smaller_after_out_of_memory() -> None:
 def test_a_single_post_that_does_not_fit_is_an_error() -> None:
     """Where not even one post fits, the device's error is raised."""
     with pytest.raises(torch.OutOfMemoryError):
-        HalvingRunner(SmallDevice(max_posts=0)).start([[1], [2]])
+        HalvingRunner(SmallDevice(max_posts=0)).start(Tokens.of([[1], [2]]))
 
 
 @pytest.mark.gpu
