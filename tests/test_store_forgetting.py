@@ -143,6 +143,7 @@ def test_words_of_a_forgotten_user_leave_dead_letters_and_alerts(database: Datab
         (b'["ann"', "ann", True),
         (b"17", "17", True),
         (b"", "ann", False),
+        ("text,user_id\nhi,ann\n".encode("utf-16"), "ann", True),
     ],
 )
 def test_which_bytes_hold_a_field(raw: bytes, value: str, held: bool) -> None:

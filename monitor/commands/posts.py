@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from monitor.commands.options import config_option, example, load_config, open_store, yes_option
+
+if TYPE_CHECKING:
+    from monitor.config import Config
 
 
 @click.group(short_help="Take posts out of the store", epilog=example("posts forget --file 2026-11-20.csv"))
@@ -30,11 +34,25 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
     from monitor.store import daily, forgetting
     from monitor.store import settings as store_settings
 
-    with open_store(load_config(config_path)) as db:
+    config = load_config(config_path)
+    with open_store(config) as db:
         if not yes:
             click.confirm("Delete these posts for good?", abort=True, err=True)
         hash_key = store_settings.hash_key(db)
         forgotten = forgetting.forget(db, file=file_, id=id_, user=user, hash_key=hash_key)
         daily.refresh(db, datetime.now(UTC))
+    n_copies = _erase_copies(config, file_, id_ if id_ is not None else user)
+    copies = f", {n_copies} files of done/ and failed/ changed" if n_copies else ""
     letters = f", {forgotten.n_dead_letters} dead letters blanked" if forgotten.n_dead_letters else ""
-    click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected{letters}")
+    click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected{letters}{copies}")
+
+
+def _erase_copies(config: "Config", file_: str | None, value: str | None) -> int:
+    """Reach the copies in the drop folders too; returns the number of files that were changed or removed."""
+    from monitor.config import DropFolderSection
+    from monitor.sources import erasing
+
+    folders = [config.path(source.path) for source in config.sources if isinstance(source, DropFolderSection)]
+    if file_ is not None:
+        return sum(erasing.erase_file(folder, file_) for folder in folders)
+    return sum(erasing.erase_value(folder, value or "") for folder in folders)

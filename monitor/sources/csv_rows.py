@@ -7,6 +7,7 @@ lost.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from monitor.printable import printable
 
 MAX_RECORD_BYTES = 1 << 20  #: inclusive; contract section 2
 REQUIRED = ("created_at", "text")
+_NAME = re.compile(r"[^\W\d][\w.-]{0,40}")  #: what people call a column; no time and no sentence is one
 BOM = b"\xef\xbb\xbf"
 
 # the record's limit is ours; csv's own default of 128 KiB would call a long text a bad row
@@ -165,8 +167,9 @@ def _check_columns(found: list[str], wanted: dict[str, str], theirs: dict[str, s
         separator = _other_separator(found, wanted)
         if separator:
             raise UnusableHeader(f"the columns are separated by {separator}, not by commas")
-        header = printable(", ".join(found)[:200])
-        raise UnusableHeader(f"the header has no column {' and no column '.join(missing)}; it is: {header}")
+        is_header = set(found) & set(wanted.values()) or all(map(_NAME.fullmatch, found))
+        rest = f"it is: {printable(', '.join(found)[:200])}" if is_header else "its first row is not one"  # but a post
+        raise UnusableHeader(f"the header has no column {' and no column '.join(missing)}; {rest}")
     double = [name for ours, name in theirs.items() if found.count(wanted[ours]) > 1]
     if double:
         raise UnusableHeader(f"the header has the column {double[0]} more than once")

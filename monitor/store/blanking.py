@@ -4,14 +4,29 @@ The callers say of which rows.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
+from monitor.store.database import on_postgresql
 from monitor.store.schema import alerts, dead_letters, posts
 
+KEYS_AT_ONCE = 5_000  #: in one statement; SQLite takes 32,766 values
 _QUOTE = "rich_text_quote"  #: the Block Kit element that quotes stand in (messages.py)
 _KEPT = [posts.c.text, posts.c.user_id, posts.c.lang]
 
@@ -19,21 +34,55 @@ _KEPT = [posts.c.text, posts.c.user_id, posts.c.lang]
 def blank_posts_in(connection: Connection, day: date, limit: int) -> int:
     """Blank text, user_id and lang of up to `limit` posts of one day; returns how many there were to blank."""
     unblanked = and_(posts.c.day == day, or_(*(column.is_not(None) for column in _KEPT)))
-    some = select(posts.c.post_key).where(unblanked).limit(limit)
-    statement = update(posts).where(posts.c.post_key.in_(some)).values({column.name: None for column in _KEPT})
-    return connection.execute(statement).rowcount
+    some = connection.execute(select(posts.c.post_key).where(unblanked).limit(limit)).scalars().all()
+    which = posts.c.post_key.in_(some)
+    overwrite_in(connection, _KEPT, which)
+    return connection.execute(update(posts).where(which).values({column.name: None for column in _KEPT})).rowcount
+
+
+def delete_posts_in(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Delete those posts; returns how many there were."""
+    if on_postgresql(connection):
+        return connection.execute(delete(posts).where(which)).rowcount
+    keys = connection.execute(select(posts.c.post_key).where(which)).scalars().all()
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = posts.c.post_key.in_(keys[start : start + KEYS_AT_ONCE])
+        overwrite_in(connection, [*_KEPT, posts.c.id], some)
+        connection.execute(delete(posts).where(some))
+    return len(keys)
+
+
+def overwrite_in(connection: Connection, columns: Sequence[Column[Any]], which: ColumnElement[bool]) -> None:
+    """On SQLite, write zeros of the same length over those columns, before they are blanked or their rows deleted.
+
+    SQLite overwrites a row of unchanged size in place. Whatever changes sizes may move neighbours to other pages, and
+    leaves what they were behind, where secure_delete does not reach.
+    """
+    if on_postgresql(connection):
+        return
+    zeros = {}
+    for column in columns:
+        n_bytes = func.length(cast(column, LargeBinary))
+        is_text = isinstance(column.type, Text)
+        zeros[column.name] = (
+            func.substr(func.hex(func.zeroblob(n_bytes)), 1, n_bytes) if is_text else func.zeroblob(n_bytes)
+        )
+    has_some = or_(*(column.is_not(None) for column in columns))
+    connection.execute(update(columns[0].table).where(which, has_some).values(zeros))
 
 
 def blank_dead_letters_in(connection: Connection, which: ColumnElement[bool]) -> int:
     """Blank the bytes of those dead letters; returns how many."""
-    return connection.execute(
-        update(dead_letters).where(which, dead_letters.c.raw.is_not(None)).values(raw=None)
-    ).rowcount
+    has_some = and_(which, dead_letters.c.raw.is_not(None))
+    overwrite_in(connection, [dead_letters.c.raw], has_some)
+    return connection.execute(update(dead_letters).where(has_some).values(raw=None)).rowcount
 
 
 def blank_messages_in(connection: Connection, which: ColumnElement[bool]) -> int:
     """Blank whole messages of those alerts; returns how many."""
-    return connection.execute(update(alerts).where(which, alerts.c.message.is_not(None)).values(message=None)).rowcount
+    has_some = and_(which, alerts.c.message.is_not(None))
+    overwrite_in(connection, [alerts.c.message], has_some)
+    return connection.execute(update(alerts).where(has_some).values(message=None)).rowcount
 
 
 def take_quotes_out_in(connection: Connection, which: ColumnElement[bool]) -> int:
@@ -45,7 +94,9 @@ def take_quotes_out_in(connection: Connection, which: ColumnElement[bool]) -> in
     rows = connection.execute(query.order_by(alerts.c.alert_key)).all()
     for row in rows:
         message = json.dumps(without_quotes(json.loads(row.message)), ensure_ascii=False)
-        connection.execute(update(alerts).where(alerts.c.alert_key == row.alert_key).values(message=message))
+        is_it = alerts.c.alert_key == row.alert_key
+        overwrite_in(connection, [alerts.c.message], is_it)
+        connection.execute(update(alerts).where(is_it).values(message=message))
     return len(rows)
 
 

@@ -98,6 +98,15 @@ class Database:
         with connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT", begin=None)
 
+    def drop_old_pages(self) -> None:
+        """On SQLite, empty the write-ahead log, which holds pages as they were before; nothing on PostgreSQL.
+
+        What other connections still read stays until they are done. Raises as `run` does.
+        """
+        if self.dialect == "sqlite":
+            with self.session() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every connection. Safe to call twice; the object can still be used and opens new ones."""
         self._engine.dispose()
@@ -217,7 +226,8 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = (
             None  # the driver must not begin transactions by itself: a deferred one fails when it turns to writing
         )
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        # secure_delete: what is forgotten is overwritten, not only unlinked (sqlite.org/pragma.html)
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, false, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
 
 from monitor.posts import StreamPartition
 from monitor.store import files
-from monitor.store.blanking import blank_dead_letters_in, of_brand_days, take_quotes_out_in
+from monitor.store.blanking import blank_dead_letters_in, delete_posts_in, of_brand_days, take_quotes_out_in
 from monitor.store.brands import earliest_days, mark_dirty_in
 from monitor.store.database import Database, lift_time_limit, stop_writers
 from monitor.store.positions import reset_in
@@ -50,7 +50,9 @@ def forget(
     """
     shas = files.shas_of(db, file) if file is not None else []
     value = id if id is not None else user
-    return db.run(lambda connection: _forget_in(connection, _which(shas, id, user, hash_key), shas, value))
+    forgotten = db.run(lambda connection: _forget_in(connection, _which(shas, id, user, hash_key), shas, value))
+    db.drop_old_pages()
+    return forgotten
 
 
 def _which(shas: Sequence[tuple[str, str]], id_: str | None, user: str | None, hash_key: bytes) -> ColumnElement[bool]:
@@ -70,7 +72,7 @@ def _forget_in(
     lift_time_limit(connection)
     stop_writers(connection)  # else a post could come in between the counting and the deleting
     sums = by_key(connection.execute(counted_from_posts().where(which)))
-    n_posts = connection.execute(delete(posts).where(which)).rowcount
+    n_posts = delete_posts_in(connection, which)
     subtract_in(connection, sums)
     pairs = sorted({(key.brand, key.day) for key in sums})
     mark_dirty_in(connection, earliest_days(pairs), datetime.now(UTC))
@@ -113,7 +115,9 @@ def _letters_in(connection: Connection) -> Iterator[list[tuple[int, bytes]]]:
 
 
 def holds_field(raw: bytes, value: str) -> bool:
-    """Whether a refused record holds `value` as one of its fields; in a broken one as a word anywhere."""
+    """Whether a refused record holds `value` as one of its fields; in a broken one, or in UTF-16, anywhere."""
+    if any(value.encode(code, "replace") in raw for code in ("utf-16-le", "utf-16-be")):
+        return True  # the head of a file that was refused for it
     text = raw.decode("utf-8", "replace")
     try:
         record = msgspec.json.decode(raw)

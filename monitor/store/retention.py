@@ -37,6 +37,8 @@ def retain(db: Database, now: datetime, retention_days: int, *, keep_text: bool)
     cutoff = (now - timedelta(days=retention_days)).date()  # days before this one are too old
     n_posts = sum(_blank_day(db, day) for day in _days(db, cutoff if keep_text else date.max))
     n_dead_letters, n_messages = db.run(lambda connection: _blank_rest_in(connection, now, cutoff, keep_text=keep_text))
+    if n_posts or n_dead_letters or n_messages:
+        db.drop_old_pages()
     return Retained(n_posts, n_dead_letters, n_messages)
 
 
