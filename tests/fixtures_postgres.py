@@ -42,6 +42,11 @@ class PostgresServer:
         self._numbers = itertools.count(1)
         self._run("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
 
+    @property
+    def pid(self) -> int:
+        """Of the server's main process; each connection has a child of it."""
+        return int(self._server.get_pid())
+
     def url(self, database: str = "postgres") -> str:
         """URL of one of its databases."""
         return str(self._server.get_uri(database=database))
@@ -78,7 +83,7 @@ class PostgresServer:
     def _signal(self, number: signal.Signals) -> None:
         import psutil
 
-        postmaster = psutil.Process(self._server.get_pid())
+        postmaster = psutil.Process(self.pid)
         for member in [postmaster, *postmaster.children(recursive=True)]:
             member.send_signal(number)
 

@@ -88,12 +88,11 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, back}
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.gather(self._forward(reader, back, answers=False), self._forward(there, writer, answers=True))
-        finally:
-            self._writers -= {writer, back}
-            writer.transport.abort()
-            back.transport.abort()
+        self._writers -= {writer, back}
+        writer.transport.abort()
+        back.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, Path):

@@ -4,15 +4,16 @@ import random
 from pathlib import Path
 
 import pytest
+from fixtures_kafka import REFUSED_SOCKETS
 from fixtures_postgres import PostgresServer
 from fixtures_slack import FakeSlack
 from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
 from replicas import check_alerts, drain, ground, stop_all
 
+pytestmark = [*REFUSED_SOCKETS, pytest.mark.kafka, pytest.mark.postgres]
 
-@pytest.mark.kafka
-@pytest.mark.postgres
+
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_or_doubled_whatever_dies(
     restartable_postgres: PostgresServer, slack: FakeSlack, tmp_path: Path, tiny_bundle: str
