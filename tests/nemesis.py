@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from fixtures_postgres import PostgresServer
 from fixtures_slack import Answer
 from replicas import SESSION_S, Ground, Replica
 from tcp_proxy import TcpProxy, Weather
@@ -167,7 +166,7 @@ class Nemesis:
             self._note("restart the database")
             self._ground.postgres.stop()
             self._rest(choice, 0, 6)
-            start_patiently(self._ground.postgres)
+            patiently(self._ground.postgres.start)
 
     def freeze_the_database(self, choice: random.Random) -> None:
         """Connections stay open and nobody answers."""
@@ -183,7 +182,7 @@ class Nemesis:
             self._note("kill the broker")
             self._ground.broker.kill()
             self._rest(choice, 0, 4)
-            self._ground.broker.start()
+            patiently(self._ground.broker.start)
 
     def freeze_the_broker(self, choice: random.Random) -> None:
         """Longer than the group's sessions."""
@@ -209,13 +208,13 @@ class Nemesis:
                 self._rest(choice, 1, 12)
 
 
-def start_patiently(postgres: PostgresServer) -> None:
-    """Start it; recovery may take longer than one call waits."""
+def patiently(start: Callable[[], None]) -> None:
+    """Start a service; on a busy machine its recovery may take longer than one call waits."""
     for _ in range(6):
         try:
-            postgres.start()
-        except Exception:  # noqa: BLE001  whatever the package raises for a slow start
+            start()
+        except Exception:  # noqa: BLE001  whatever a slow start raises
             time.sleep(2.0)
         else:
             return
-    postgres.start()
+    start()
