@@ -1,6 +1,7 @@
 """Health, metrics, the status page and POST /score, on a thread of their own: they answer even when the pipeline is
 stuck."""
 
+import asyncio
 import hmac
 import logging
 import socket
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import HttpSection
 from monitor.errors import ConfigError, Unavailable
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_SCORE_TEXTS = 1000
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_S = 10.0  #: for the head of a request to arrive, and again for its body
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _HEADERS = {
@@ -92,6 +95,27 @@ class Guard:
         return None
 
 
+class _ImpatientProtocol(H11Protocol):
+    """Closes a connection on which no request arrives in time, however slowly somebody goes on sending one."""
+
+    max_request_s = MAX_REQUEST_S
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self.loop.call_later(self.max_request_s, self._look, self.cycle)
+
+    def _look(self, before: object) -> None:
+        """`before` is the request that was in hand, or through, at the last look; None for none yet."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is before:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self._look_later()
+
+
 class HttpServer:
     """Starts at once, before anything it reports on is ready."""
 
@@ -103,7 +127,9 @@ class HttpServer:
         metrics: Metrics,
         page: Callable[[], str],
         score: Callable[[list[str]], tuple[str, list[Score]]] | None = None,
+        max_request_s: float = MAX_REQUEST_S,
     ) -> None:
+        self._max_request_s = max_request_s
         self._health = health
         self._metrics = metrics
         self._page = page
@@ -116,6 +142,7 @@ class HttpServer:
         app = Starlette(routes=self._routes(), middleware=[Middleware(Guard, token=token, hosts=_hosts_of(section))])
         settings = uvicorn.Config(
             app,
+            http=type("Protocol", (_ImpatientProtocol,), {"max_request_s": max_request_s}),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -177,7 +204,11 @@ class HttpServer:
     async def _score(self, request: Request) -> Response:
         if self.score is None:
             return PlainTextResponse("no bundle is loaded here\n", 503)
-        body = await _read_body(request)
+        try:
+            async with asyncio.timeout(self._max_request_s):
+                body = await _read_body(request)
+        except TimeoutError:
+            return PlainTextResponse("the request did not arrive in time\n", 408)
         if body is None:
             return PlainTextResponse(f"at most {MAX_BODY_BYTES} bytes\n", 413)
         try:
