@@ -14,6 +14,7 @@ import yaml
 from daemon_process import DaemonProcess, command, free_port, wait_until, write_config
 from fixtures_daemon import RunOnce
 from fixtures_slack import Answer, FakeSlack
+from forked_daemon import ForkedDaemon
 from stored import is_refreshed, n_posts, select, url_in
 from traffic import csv_bytes, drop, rows
 
@@ -120,7 +121,7 @@ def test_a_signal_while_busy_finishes_the_batch_in_hand(
     """Exit 0 with whole batches stored, and the next start counts the rest: nothing lost, nothing twice."""
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle, "max_batch_posts": 100})
     drop(tmp_path, "posts.csv", csv_bytes(rows(8_000)))
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         wait_until(lambda: n_posts(url_in(tmp_path)) > 300, "the first batches")
         assert daemon.stop(number) == 0
     n_stored = n_posts(url_in(tmp_path))
@@ -137,11 +138,11 @@ def test_the_roles_share_the_work(postgres_url: str, tmp_path: Path, tiny_bundle
     """`ingest` stores posts and computes no daily rows; `schedule` computes them and loads no model."""
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, store={"url": postgres_url})
     other = with_other(config, "schedule.yaml", http={"port": free_port()})
-    with DaemonProcess(config, "--role", "ingest") as ingest:
+    with ForkedDaemon(config, "--role", "ingest") as ingest:
         drop(tmp_path, "posts.csv", csv_bytes(rows(80)))
         wait_until(lambda: n_posts(postgres_url) == 80, "the posts")
         assert not is_refreshed(postgres_url)
-        with DaemonProcess(other, "--role", "schedule") as schedule:
+        with ForkedDaemon(other, "--role", "schedule") as schedule:
             wait_until(lambda: is_refreshed(postgres_url), "the daily rows")
             schedule.wait_ready()
             assert "bundle" not in schedule.ask("/readyz")[1]
@@ -163,7 +164,7 @@ def test_a_stop_while_store_and_broker_are_away_is_quick(tmp_path: Path, tiny_bu
         "scoring": {"bundle": tiny_bundle},
         "store": {"url": "postgresql://monitor@127.0.0.1:1/none"},
     }
-    with DaemonProcess(write_config(tmp_path, **sections)) as daemon:
+    with ForkedDaemon(write_config(tmp_path, **sections)) as daemon:
         wait_until(lambda: "WAIT store: The database" in daemon.ask("/readyz")[1], "the store to be named")
         assert daemon.ask("/readyz")[0] == 503
         assert daemon.ask("/livez")[0] == 200
@@ -177,7 +178,7 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, tiny_bundle: str, slack:
     alerts = {"threshold": 1.0, "certainty": 0, "min_posts": 1, "hold_s": 0, "slack": {"base_url": slack.url}}
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, alerts=alerts)
     drop(tmp_path, "posts.csv", csv_bytes(rows(50)))
-    with DaemonProcess(config, env={"SLACK_BOT_TOKEN": slack.token}) as daemon:
+    with ForkedDaemon(config, env={"SLACK_BOT_TOKEN": slack.token}) as daemon:
         wait_until(lambda: slack.n_requests > 0, "the first message on its way")
         daemon.send(signal.SIGTERM)
         wait_until(lambda: "stopping" in daemon.log(), "the first stop")

@@ -5,8 +5,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from daemon_process import DaemonProcess, wait_until, write_config
+from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
+from forked_daemon import ForkedDaemon
 from stored import check_days, check_file, check_totals, is_refreshed, n_posts, posts, select, url_in
 from traffic import FIELDS, csv_bytes, drop, rows
 
@@ -86,12 +87,12 @@ def test_a_killed_daemon_goes_on_in_the_middle_of_a_file(folder: Path, tiny_bund
     scoring = {"bundle": tiny_bundle, "max_batch_posts": 200}
     config = write_config(folder, scoring=scoring)
     content = drop(folder, "big.csv", csv_bytes(rows(12_000, seed=2)))
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         wait_until(lambda: n_posts(url_in(folder)) >= 1_000, "the first rows")
         daemon.kill()
     n_first = n_posts(url_in(folder))
     assert n_first < 12_000
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         wait_until(lambda: n_posts(url_in(folder)) == 12_000 and is_refreshed(url_in(folder)), "every row")
         wait_until(lambda: any((folder / "inbox" / "done").glob("*-big.csv")), "the end of the file")
         assert daemon.stop() == 0

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from daemon_process import DaemonProcess, command, wait_until
+from daemon_process import command, wait_until
 from fixtures_daemon import RunOnce
 from fixtures_kafka import Broker
 from fixtures_postgres import PostgresServer
 from fixtures_slack import FakeSlack
+from forked_daemon import ForkedDaemon
 from sites import Site, copied_database, restore_database
 from stored import check_totals, count, n_posts, posts, select
 from traffic import BAD_MESSAGES, Producing, messages
@@ -33,10 +34,10 @@ def test_nothing_is_lost_or_doubled_by_kills_while_posts_keep_coming(make_site: 
     config = site.config()
     with Producing(site.broker.servers, site.topic, messages(3_000, n_partitions=3), per_s=300) as producing:
         for n_killed in range(3):
-            with DaemonProcess(config) as daemon:
+            with ForkedDaemon(config) as daemon:
                 site.wait_for(site.n_records() + 300 + 200 * n_killed)
                 daemon.kill()
-        with DaemonProcess(config) as daemon:
+        with ForkedDaemon(config) as daemon:
             producing.finish()
             site.check(producing.sent)
             assert daemon.stop() == 0
@@ -52,7 +53,7 @@ def test_replicas_share_the_partitions_and_take_over_from_a_killed_one(make_site
         Producing(site.broker.servers, site.topic, messages(4_000, 6, seed=2), per_s=300) as producing,
         ExitStack() as replicas,
     ):
-        daemons = [replicas.enter_context(DaemonProcess(config, env=env)) for config in configs]
+        daemons = [replicas.enter_context(ForkedDaemon(config, env=env)) for config in configs]
         wait_until(lambda: all(daemon.is_ready() for daemon in daemons), "three replicas")
         site.wait_for(1_500)
         daemons[0].kill()
@@ -103,7 +104,7 @@ def test_a_source_with_too_much_bad_input_is_paused_until_it_is_resumed(make_sit
     site = make_site(n_partitions=1)
     config = site.config()
     site.broker.produce(site.topic, [b'{"created_at": "2026-11-20T10:00:00", "text": "good"}'] * 50)
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         site.wait_for(50)
         site.broker.produce(site.topic, [b"broken"] * 120)
         wait_until(lambda: "WAIT source posts: paused" in daemon.ask("/readyz")[1], "the pause")
@@ -114,7 +115,7 @@ def test_a_source_with_too_much_bad_input_is_paused_until_it_is_resumed(make_sit
     assert run_once(config) == 65
     assert site.n_records() == n_read
     site.broker.produce(site.topic, [b'{"created_at": "2026-11-20T10:00:00", "text": "good again"}'] * 300)
-    with DaemonProcess(site.config(max_invalid_share=1.0)) as daemon:
+    with ForkedDaemon(site.config(max_invalid_share=1.0)) as daemon:
         wait_until(lambda: "WAIT source posts: paused" in daemon.ask("/readyz")[1], "the pause after a restart")
         assert command("sources", "resume", "posts", config=config).returncode == 0
         site.wait_for(470)
@@ -128,7 +129,7 @@ def test_a_database_restored_from_an_older_copy_is_filled_again(make_site: MakeS
     """Under a running daemon, as by a failover, and between two runs: positions are as old as the rows."""
     site = make_site(n_partitions=2)
     config = site.config()
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         sent = site.produce(messages(500, 2, seed=5))
         site.wait_for(500)
         copied = copied_database(site.url)
@@ -141,6 +142,6 @@ def test_a_database_restored_from_an_older_copy_is_filled_again(make_site: MakeS
         assert daemon.stop() == 0
     restore_database(site.url, copied)
     assert site.n_records() == 500
-    with DaemonProcess(config) as daemon:
+    with ForkedDaemon(config) as daemon:
         site.check(sent)
         assert daemon.stop() == 0

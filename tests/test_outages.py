@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_process import DaemonProcess, wait_until, write_config
+from daemon_process import wait_until, write_config
 from fixtures_kafka import Broker
 from fixtures_postgres import PostgresServer
 from fixtures_slack import Answer, FakeSlack
+from forked_daemon import ForkedDaemon
 from stored import check_days, check_stream, check_totals, count, is_refreshed, n_posts, posts, select, url_in
 from traffic import Producing, csv_bytes, drop, messages, rows
 
@@ -41,7 +42,7 @@ def test_broker_and_database_may_go_away_under_load(
     config = write_config(tmp_path, sources=[source], scoring={"bundle": tiny_bundle}, store={"url": url})
     with (
         Producing(real_kafka.servers, topic, messages(20_000, 2), per_s=150) as producing,
-        DaemonProcess(config) as daemon,
+        ForkedDaemon(config) as daemon,
     ):
 
         def goes_on() -> None:
@@ -75,7 +76,7 @@ def test_slack_may_go_away_under_load(tmp_path: Path, tiny_bundle: str, slack: F
     alerts = {"threshold": 1.0, "certainty": 0, "min_posts": 1, "hold_s": 0, "slack": {"base_url": slack.url}}
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, alerts=alerts)
     drop(tmp_path, "a.csv", csv_bytes(rows(100)))
-    with DaemonProcess(config, env={"SLACK_BOT_TOKEN": slack.token}) as daemon:
+    with ForkedDaemon(config, env={"SLACK_BOT_TOKEN": slack.token}) as daemon:
         wait_until(lambda: "warn slack" in daemon.ask("/readyz")[1], "Slack to be missed")
         assert daemon.ask("/readyz")[0] == 200
         drop(tmp_path, "b.csv", csv_bytes(rows(100, seed=2)))
