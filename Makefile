@@ -10,10 +10,10 @@ INPUTS := pyproject.toml constraints.txt
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench soak clean
+.PHONY: help setup run test lint bench bench-long soak clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 	@echo 'PYTHON=python3.12 chooses the Python that .venv is made with, TORCH_INDEX=URL a further index for PyTorch.'
 
 setup: $(VENV)/.runs ## only makes .venv with what the program needs
@@ -28,8 +28,11 @@ lint: $(VENV)/.lints ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: $(VENV)/.tests ## posts per second, stage by stage and end to end
-	@exec $(BIN)/python tests/bench.py $(ARGS)
+bench: $(VENV)/.benches ## posts per second beside peers, CPU by stage, latency: ten minutes; make bench DEVICE=cuda
+	@DEVICE=$(DEVICE) exec $(BIN)/python tests/bench.py $(ARGS)
+
+bench-long: $(VENV)/.benches ## the same with 200,000 posts, and cost and memory against what is in the store: an hour
+	@DEVICE=$(DEVICE) exec $(BIN)/python tests/bench.py --long $(ARGS)
 
 soak: $(VENV)/.tests ## an hour of crashes and outages, then the count; make soak ARGS="nemesis --minutes 5" is shorter
 	@exec $(BIN)/python tests/soak.py $(ARGS)
@@ -46,6 +49,10 @@ $(VENV)/.runs: $(INPUTS)
 $(VENV)/.tests: $(INPUTS)
 	$(call install,.[test],1 to 4 minutes)
 	@touch $(VENV)/.runs $@
+
+$(VENV)/.benches: $(INPUTS)
+	$(call install,.[bench],1 to 4 minutes)
+	@touch $(VENV)/.runs $(VENV)/.tests $@
 
 $(VENV)/.lints: $(INPUTS)
 	$(call install,$(CHECKED),1 to 4 minutes)

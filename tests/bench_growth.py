@@ -1,0 +1,100 @@
+"""Whether cost grows with what is in the store, and memory with what went through: takes an hour, `make bench-long`."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import psycopg
+from bench_measure import Figure
+from bench_path import Services, daemon_config, kafka_section, positions_of, run_daemon
+from bench_posts import records, write_csv
+from bench_totals import median_turn_s
+from daemon_process import DaemonProcess, wait_until
+
+SIZES = (100_000, 1_000_000, 3_000_000)
+STEP = 200_000
+MAX_SLOWER = 0.15
+MAX_GROWTH_MIB = 10.0
+MAX_TURN_MS = 100.0
+
+#: rows as the saver writes them, with keys as random as its own
+_FILL = """
+INSERT INTO posts (post_key, source, position, brand, id, created_at, day, user_id, lang, text,
+  pos_prob, pred, label, p_negative, p_neutral, p_positive, model, scored_at, content_hash)
+SELECT md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n % 20, 'f' || n,
+  now() - n * interval '1 second',
+  (now() - n * interval '1 second')::date, 'u' || n % 5000, NULL, repeat(md5(n::text), 2),
+  round(random()::numeric, 6), 1, 'neutral', 0.2, 0.5, 0.3, 'fill@0', now(), left(md5(n::text), 16)
+FROM generate_series(%s, %s) AS n"""
+
+
+def rates_by_size(services: Services, values: Sequence[bytes], device: str) -> Iterator[Figure]:
+    """Kafka to PostgreSQL with 100,000, 1,000,000 and 3,000,000 posts in the store already."""
+    section, first = "Posts/s by posts in the store", None
+    topic, url = services.topic_of(values), services.postgres.create()
+    n_filled = 0
+    for size in SIZES:
+        run = services.folder / f"size-{size}"
+        config = daemon_config(run, kafka_section(services, topic), url, device)
+        if not n_filled:
+            _migrate(config)
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in ("DELETE FROM posts WHERE source = 'posts'", "DELETE FROM positions"):
+                connection.execute(statement)
+            for at in range(n_filled, size, STEP):
+                connection.execute(_FILL, (at + 1, min(size, at + STEP)))
+            connection.execute("VACUUM ANALYZE posts")
+            connection.execute("CHECKPOINT")
+        n_filled = size
+        rate = run_daemon(config, url, len(values), services.processes()).posts_per_s
+        first = first or rate
+        ratio = rate / first
+        target = f"within {MAX_SLOWER:.0%} of the first"
+        yield Figure(section, f"{size:,}", rate, "posts/s", ratio, f"{SIZES[0]:,}", target, ratio >= 1 - MAX_SLOWER)
+
+
+def turns_by_size(services: Services) -> Iterator[Figure]:
+    """Refresh and evaluation of 100 brands with totals of 100,000 and of 10,000,000 posts."""
+    section = "Refresh and evaluation of 100 brands"
+    for kind in ("PostgreSQL", "SQLite"):
+        few_ms = 0.0
+        for n in (100_000, 10_000_000):
+            url = services.postgres.create() if kind == "PostgreSQL" else f"sqlite:///{services.folder}/turns-{n}.db"
+            ms = median_turn_s(url, n) * 1_000
+            few_ms = few_ms or ms
+            target = f"at most {MAX_TURN_MS:.0f} ms, 1.5 times"
+            ok = ms <= MAX_TURN_MS and ms <= 1.5 * few_ms
+            yield Figure(section, f"{n:,} posts, {kind}", ms, "ms", ms / few_ms, "100,000", target, ok)
+
+
+def memory(services: Services, found: Sequence[str], n: int, device: str) -> Iterator[Figure]:
+    """Resident memory of the daemon while `n` posts go from a CSV folder into SQLite, from a fifth of them on."""
+    folder = services.folder / "memory"
+    url = f"sqlite:///{folder}/sentiment.db"
+    source = {"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0}
+    config = daemon_config(folder, source, url, device)
+    (folder / "inbox").mkdir()
+    write_csv(folder / "inbox" / "posts.csv", records(found, n))
+    section = f"Memory while {n:,} posts pass"
+    with DaemonProcess(config) as daemon, positions_of(url) as n_passed:
+        assert daemon.process is not None
+        process = psutil.Process(daemon.process.pid)
+        seen: list[tuple[int, float]] = []
+        while not seen or seen[-1][0] < n:
+            seen.append((n_passed(), process.memory_info().rss / 2**20))
+            time.sleep(0.5)
+        daemon.stop()
+    early = max(mib for reached, mib in seen if 0.2 * n <= reached <= 0.4 * n)
+    late = max(mib for reached, mib in seen if reached >= 0.8 * n)
+    yield Figure(section, "highest from 20% to 40%", early, "MiB")
+    yield Figure(section, "highest from 80% to 100%", late, "MiB")
+    growth, target = late - early, f"at most {MAX_GROWTH_MIB:.0f} MiB"
+    yield Figure(section, "growth", growth, "MiB", target=target, ok=growth <= MAX_GROWTH_MIB)
+
+
+def _migrate(config: Path) -> None:
+    """Let a daemon make the tables."""
+    with DaemonProcess(config) as daemon:
+        wait_until(daemon.is_ready, "readiness")
+        daemon.stop()
