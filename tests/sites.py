@@ -25,7 +25,7 @@ class Site:
             "bootstrap_servers": broker.servers,
             "topics": [self.topic],
             "group_id": broker.new_name("group"),
-            "options": {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500},
+            "options": {"session_timeout_ms": 3000, "heartbeat_interval_ms": 300},
         }
         self.sections: dict[str, Any] = {"scoring": {"bundle": bundle, "max_batch_posts": 300}, "store": {"url": url}}
         self._folder = folder
