@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from tiny_models import make_bundle
@@ -30,18 +31,18 @@ RunOnce = Callable[..., int]
 
 @pytest.fixture
 def run_once() -> Iterator[RunOnce]:
-    """`run --once` in this process: takes config, wait_s and secrets, returns the exit code or raises MonitorError."""
+    """`run --once` in this process, of a config, with secrets: its exit code, or the MonitorError that it ends with."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
-    def run(config: Path, wait_s: float = 30.0, **secrets: str) -> int:
+    def run(config: Path, wait_s: float = 30.0, log_stream: TextIO | None = None, **secrets: str) -> int:
         return daemon.run(
             settings.load(config, {}),
             once=True,
             wait_s=wait_s,
             secrets=Secrets(secrets),
             signals=_NoSignals(),
-            log_stream=io.StringIO(),
+            log_stream=log_stream or io.StringIO(),
         )
 
     yield run

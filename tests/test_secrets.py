@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import re
 import signal
 import subprocess
 import sys
@@ -17,13 +16,15 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from cli_runs import Cli, make_cli
-from daemon_process import DaemonProcess, command, environment, free_port, wait_until, write_config
+from daemon_process import DaemonProcess, environment, free_port, wait_until, write_config
+from fixtures_daemon import RunOnce
 from fixtures_slack import FakeSlack
 from stored import count, url_in
 
 from monitor import logs, settings
 from monitor.cautions import cautions, is_local
 from monitor.config import Config, KafkaSection, SlackSection, StoreSection
+from monitor.errors import ConfigError
 from monitor.settings import Secrets
 
 #: recognisable, with characters that JSON, Python literals and URLs spell in their own ways
@@ -65,7 +66,7 @@ def files_below(folder: Path) -> list[bytes]:
 
 def kafka(port: int) -> dict[str, Any]:
     """A SASL source at a port of this machine."""
-    return KAFKA | {"bootstrap_servers": [f"127.0.0.1:{port}"]}
+    return KAFKA | {"bootstrap_servers": [f"127.0.0.1:{port}"], "options": {"bootstrap_timeout_ms": 500}}
 
 
 WORDS = ["private", "words"]
@@ -182,14 +183,16 @@ def test_the_daemon_logs_no_secret(tmp_path: Path, slack: FakeSlack, tiny_bundle
         assert '"level": "debug"' in daemon.log()
 
 
-def test_a_daemon_whose_database_is_away_logs_no_secret(tmp_path: Path, tiny_bundle: str) -> None:
+def test_a_daemon_whose_database_is_away_logs_no_secret(
+    tmp_path: Path, run_once: RunOnce, tiny_bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The sentence about the store has its place and not its password."""
     url = f"postgresql://sam@127.0.0.1:{free_port()}/monitor"
     config = write_config(tmp_path, store={"url": url}, scoring={"bundle": tiny_bundle}, logging={"level": "DEBUG"})
-    ended = command("run", "--once", "--wait-s", "1", config=config, env=SECRETS)
-    assert ended.returncode == 69, ended.stderr
-    assert "sam@127.0.0.1" in ended.stderr
-    check_clean(ended.stdout, ended.stderr, *files_below(tmp_path))
+    stream = io.StringIO()
+    assert run_once(config, 0.1, stream, **SECRETS) == 69
+    assert "sam@127.0.0.1" in stream.getvalue()
+    check_clean(stream.getvalue(), *capsys.readouterr(), *files_below(tmp_path))
 
 
 def test_secrets_are_not_kept_where_they_could_be_seen() -> None:
@@ -269,10 +272,13 @@ def test_what_stays_on_this_machine(host: str, local: bool) -> None:
     assert is_local(host) is local
 
 
-def test_the_warning_is_logged_and_checked_once(tmp_path: Path, sqlite_url: str, tiny_bundle: str) -> None:
+def test_the_warning_is_logged_and_checked_once(tmp_path: Path, sqlite_url: str, run_once: RunOnce) -> None:
     """`check` tells it beside the configuration, and the daemon logs it once at its start."""
-    source = PLAIN | {"bootstrap_servers": ["192.0.2.1:9092"]}
+    source = PLAIN | {"bootstrap_servers": ["kafka.invalid:9092"]}
     cli = make_cli(tmp_path, sqlite_url, sources=[source], scoring={"bundle": "no such bundle"}, http={"port": 0})
-    ended = command("run", "--once", "--wait-s", "1", config=cli.config, env=SECRETS)
-    assert ended.returncode == 78
-    assert len(re.findall("PLAINTEXT to 192.0.2.1:9092 sends posts unencrypted", ended.stderr)) == 1
+    stream = io.StringIO()
+    with pytest.raises(ConfigError, match="no such bundle"):
+        run_once(cli.config, 0.1, stream)
+    said = "PLAINTEXT to kafka.invalid:9092 sends posts unencrypted"
+    assert stream.getvalue().count(said) == 1
+    assert cli.run("check").output.count(said) == 1

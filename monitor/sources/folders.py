@@ -22,14 +22,19 @@ _STAMP = re.compile(r"(\d{8}T\d{6}Z)(?:\.\d+)?-(.+)", re.DOTALL)
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A file that lies in the folder; equal values mean that nobody touched it in between."""
 
-    path: Path
+    place: str  # its path; a text, because there may be 100,000 of these and each is compared and hashed
     name: str  # under which it was dropped, as it goes into the store: valid text, no control characters
     size: int  # bytes
     mtime_ns: int
     inode: int
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.place)
 
 
 class Folders:
@@ -166,20 +171,20 @@ def _files_in(folder: Path, *, taken: bool) -> list[Waiting]:
             with suppress(FileNotFoundError):  # gone since the listing
                 if _is_wanted(entry.name) and entry.is_file(follow_symlinks=False):
                     name = original_name(entry.name) if taken else entry.name
-                    found.append(_seen(Path(entry.path), _storable(name), entry.stat(follow_symlinks=False)))
-    return sorted(found, key=lambda file: (file.mtime_ns, file.path.name))
+                    found.append(_seen(entry.path, _storable(name), entry.stat(follow_symlinks=False)))
+    return sorted(found, key=lambda file: (file.mtime_ns, file.place))
 
 
 def look_again(file: Waiting) -> Waiting | None:
     """The file as it is now, None when it is gone."""
     try:
-        return _seen(file.path, file.name, file.path.lstat())
+        return _seen(file.place, file.name, file.path.lstat())
     except FileNotFoundError:
         return None
 
 
-def _seen(path: Path, name: str, stat: os.stat_result) -> Waiting:
-    return Waiting(path, name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+def _seen(place: str, name: str, stat: os.stat_result) -> Waiting:
+    return Waiting(place, name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 def _storable(name: str) -> str:
