@@ -144,7 +144,20 @@ class Broker:
 
 class _admin:  # noqa: N801 - a function in the shape of a context manager
     def __init__(self, servers: list[str]) -> None:
-        self._client = KafkaAdminClient(bootstrap_servers=servers, bootstrap_timeout_ms=3000, request_timeout_ms=5000)
+        made: list[Any] = []
+
+        def remember(**config: Any) -> Any:
+            made.append(KafkaAdminClient.DEFAULT_CONFIG["kafka_client"](**config))
+            return made[-1]
+
+        try:
+            self._client = KafkaAdminClient(
+                bootstrap_servers=servers, bootstrap_timeout_ms=3000, request_timeout_ms=5000, kafka_client=remember
+            )
+        except KafkaError:
+            for client in made:  # else its thread and sockets stay
+                client.close()
+            raise
 
     def __enter__(self) -> Any:
         return self._client
