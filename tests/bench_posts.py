@@ -71,6 +71,11 @@ def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
     part.rename(path)
 
 
+def generated(n: int) -> list[str]:
+    """About `n` different texts with the lengths and word frequencies of tweets, always the same."""
+    return list(dict.fromkeys(islice(_generated(random.Random(1)), n)))
+
+
 def _generated(choice: random.Random) -> Iterator[str]:
     vocabulary = _vocabulary()
     while True:

@@ -1,0 +1,138 @@
+"""The path's work in numbers that no busy machine changes: statements, rows, polls, tokens. A slow way fails here."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batches import rules
+from bench_posts import generated
+from doubles import HashScorer
+from kafka.record import util as kafka_sums
+from sqlalchemy import event
+
+from models.bundle import Bundle, find_bundle
+from models.engine import HalvingRunner, Waiter
+from models.tokens import Int64Array, Tokens
+from monitor.batching import BatchLimits
+from monitor.config import DropFolderSection
+from monitor.bookkeeper import StoreBookkeeper
+from monitor.health import Health
+from monitor.metrics import Metrics
+from monitor.parsing import Parser
+from monitor.lanes import Lane
+from monitor.pipeline import Pipeline
+from monitor.protocols import Polled
+from monitor.sources.bookkeeping import StoredPositions
+from monitor.sources.memory import MemorySource
+from monitor.store.database import Database
+from monitor.store.saving import Saver
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+N_POSTS = 10_000
+BATCH = BatchLimits().max_posts
+MAX_STATEMENTS = 13  #: of one saved batch, whatever its size
+
+
+class CountingSource(MemorySource):
+    """Counts its polls."""
+
+    n_polls = 0
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        self.n_polls += 1
+        return super().poll(max_records, timeout_s)
+
+
+class CountingEngine:
+    """Computes nothing, and remembers the lengths of every batch it was given."""
+
+    max_tokens = 8_192
+
+    def __init__(self) -> None:
+        self.batches: list[Int64Array] = []
+
+    def start(self, tokens: Tokens) -> Waiter:
+        self.batches.append(tokens.lengths)
+        return lambda: np.zeros((len(tokens), 3))
+
+
+def source_of(database: Database, n: int) -> CountingSource:
+    """A source with `n` different posts of a few brands and days."""
+    parser = Parser(DropFolderSection(name="memory", kind="drop_folder", path=Path("x")), "acme", UTC)
+    source = CountingSource(parser, StoredPositions(database, "memory"), lambda: NOW)
+    for number in range(n):
+        post = {"id": number, "created_at": f"2026-11-{number % 19 + 1:02}", "text": f"post {number}"}
+        source.put(json.dumps(post | {"brand": f"brand {number % 20}"}).encode())
+    return source
+
+
+@contextmanager
+def transactions(database: Database) -> Iterator[list[int]]:
+    """How many statements each transaction that was committed meanwhile had."""
+    counts, n_open = [], 0
+
+    def statement(*_: object) -> None:
+        nonlocal n_open
+        n_open += 1
+
+    def committed(_: object) -> None:
+        nonlocal n_open
+        counts.append(n_open)
+        n_open = 0
+
+    engine = database._engine
+    event.listen(engine, "before_cursor_execute", statement)
+    event.listen(engine, "commit", committed)
+    yield counts
+    event.remove(engine, "before_cursor_execute", statement)
+    event.remove(engine, "commit", committed)
+
+
+def test_a_backlog_is_saved_in_few_large_transactions(database: Database) -> None:
+    """10,000 posts take three transactions of at most a dozen statements, and one poll for every 500 records."""
+    source, metrics = source_of(database, N_POSTS), Metrics()
+    source.open()
+    saver = StoreBookkeeper(database, Saver(database, rules()))
+    lane = Lane(source, BatchLimits(max_wait_s=60))
+    pipeline = Pipeline([lane], HashScorer(), saver, Health(metrics), metrics)
+    with transactions(database) as counts:
+        while pipeline.run_once(lane):
+            pass
+    assert lane.n_inserted == N_POSTS
+    assert len(counts) == -(-N_POSTS // BATCH)
+    assert max(counts) <= MAX_STATEMENTS
+    assert source.n_polls <= N_POSTS / BatchLimits().max_poll + len(counts) + 2
+
+
+@pytest.fixture(scope="module")
+def micro_batch() -> Tokens:
+    """The shipped bundle's tokens of a full micro-batch of texts as long as tweets."""
+    bundle = Bundle.load(find_bundle("social-gru", Path()), "cpu")
+    return bundle.encoder.encode_tokens(generated(BATCH + 200)[:BATCH])
+
+
+def test_calls_of_the_engine_are_full(micro_batch: Tokens) -> None:
+    """A micro-batch reaches the engine in as few calls as its tokens need, one more at most."""
+    engine = CountingEngine()
+    HalvingRunner(engine).start(micro_batch)()
+    n_tokens = int(micro_batch.lengths.sum())
+    assert sum(len(lengths) for lengths in engine.batches) == BATCH
+    assert n_tokens / engine.max_tokens <= len(engine.batches) <= n_tokens / engine.max_tokens + 2
+
+
+def test_no_step_computes_padding(micro_batch: Tokens) -> None:
+    """Each direction takes as many steps of single posts as there are tokens, 17 a post here and not 200."""
+    n_tokens = int(micro_batch.lengths.sum())
+    for steps in micro_batch.take(micro_batch.longest_first()).steps():
+        assert sum(len(step) for step in steps) == n_tokens
+    assert 10 < n_tokens / BATCH < 25
+
+
+def test_kafkas_sums_are_checked_in_c() -> None:
+    """kafka-python found crc32c: in plain Python the sum of a record takes four times as long as all the rest."""
+    assert kafka_sums._crc32c is kafka_sums.crc32c_c
+    assert kafka_sums.crc32c_c is not None
