@@ -199,10 +199,10 @@ def _checked_text(value: object) -> str:
 
 
 def _checked_id(value: object) -> str | None:
-    if value is None or value == "":
+    if value is None:
         return None
     if isinstance(value, str):
-        return value
+        return value if value and not value.isspace() else None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise Refused(Reason.BAD_ID, "id is neither a text nor an integer")

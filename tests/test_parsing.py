@@ -71,7 +71,7 @@ def test_keys_are_made_of_the_identity() -> None:
     assert post(id=5, brand="b").post_key == key_of("id", "posts", "b", "5")
     assert post(parser(id_space="all"), id="5", brand="b").post_key == key_of("id", "all", "b", "5")
     assert post(parser(id_space="all")).post_key == key_of("kafka", "all", STREAM, "2", "7")
-    assert post(id="").post_key == key_of("kafka", "posts", STREAM, "2", "7")
+    assert {post(id=blank).post_key for blank in ("", "  ", "\t")} == {key_of("kafka", "posts", STREAM, "2", "7")}
     assert post(user_id="u").content_hash == content_hash_of(datetime(2026, 11, 20, 9, tzinfo=UTC), "u", "Lovely")
 
 
@@ -82,6 +82,14 @@ def test_a_row_without_id_is_its_content_and_occurrence() -> None:
     assert row(parser(), 3, user_id="u").post_key == key_of("row", "posts", "acme", moment, "u", "Lovely", "3")
     assert row(parser(), 3, id="x").post_key == key_of("id", "posts", "acme", "x")
     assert row(parser(), created_at="2026-11-20T10:00+01:00").post_key == row(parser()).post_key
+
+
+def test_blank_cells_are_absent_whatever_spaces_they_hold() -> None:
+    """Spaces in the cells of two different rows are no id, user, brand or language that they would share."""
+    blank = {"id": " ", "user_id": "  ", "brand": "\t", "lang": " "}
+    first, second = row(parser(), **blank), row(parser(), text="Awful", **blank)
+    assert (first.id, first.user_id, first.brand, first.lang) == (None, None, "acme", None)
+    assert first.post_key == row(parser()).post_key != second.post_key
 
 
 @pytest.mark.parametrize("cell", ["NA", "null", "None", "nan"])
