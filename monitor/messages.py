@@ -73,7 +73,7 @@ def render(
     return {"text": f"{title}: {_in_short(alert, rule)}", "blocks": blocks}
 
 
-def test_message(channel: str) -> dict[str, Any]:
+def trial_message(channel: str) -> dict[str, Any]:
     """What `alerts test` sends: proof that token, channel and network are right."""
     words = "This is a test by sentiment-monitor. Alerts about dips in sentiment will arrive here."
     header = {"type": "header", "text": {"type": "plain_text", "text": "✅ Alerts reach this channel", "emoji": False}}

@@ -11,7 +11,7 @@ from monitor.errors import ConfigError
 from monitor.settings import Secrets
 from monitor.slack import DryRunNotifier, SlackNotifier, WebhookNotifier, notifier_for
 
-MESSAGE = messages.test_message("#brand-alerts")
+MESSAGE = messages.trial_message("#brand-alerts")
 KEY = "acme/2026-11-20/dip"
 
 

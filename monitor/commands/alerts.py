@@ -87,14 +87,14 @@ def simulate(config_path: Path, since: date, brand: str | None, *, as_json: bool
 def test(config_path: Path) -> None:
     """Send a test message to the configured channel; exit 69 when Slack does not take it."""
     from monitor.errors import Unavailable
-    from monitor.messages import as_text, test_message
+    from monitor.messages import as_text, trial_message
     from monitor.settings import Secrets
     from monitor.slack import notifier_for
 
     config = load_config(config_path)
     channel = config.alerts.slack.channel
     notifier, dry_run = notifier_for(config, Secrets())
-    message = test_message(channel)
+    message = trial_message(channel)
     if dry_run:
         click.echo(as_text(message))
         click.echo("not sent: neither SLACK_BOT_TOKEN nor SLACK_WEBHOOK_URL is set", err=True)
