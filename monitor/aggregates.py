@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MILLION = 1_000_000
-Z95 = 1.96  #: two-sided 95% quantile of the normal distribution, as the contract spells it
+Z95 = 1.96  #: two-sided 95% quantile of the normal distribution, to the digits that the README and the tables promise
 MA_DAYS = 3  #: days with posts that ma3 averages
 
 COUNTS = ["positives", "n_negative", "n_neutral", "n_positive"]

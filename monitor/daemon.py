@@ -317,7 +317,7 @@ def run(
     log_stream: TextIO | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> int:
-    """Run the daemon until a signal, or once through everything there is; returns the exit code of contract section 5.
+    """Run the daemon until a signal, or once through everything there is; returns the exit code (README, "Commands").
 
     `reload` reads the configuration again (SIGHUP). `announce` gets the alerts of a dry run instead of terminal or log.
     Raises ConfigError (78) before anything starts when configuration, secrets, bundle or schema do not fit.

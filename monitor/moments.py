@@ -31,7 +31,7 @@ def _text(value: object) -> str:
 
 
 def _in_utc(moment: datetime, zone: tzinfo) -> datetime:
-    """PEP 495's rule for fold=0 is the contract's: an ambiguous time is the first, a skipped one moves forward."""
+    """PEP 495's rule for fold=0 is the README's too: an ambiguous time is the first, a skipped one moves forward."""
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)).astimezone(UTC)
 
 

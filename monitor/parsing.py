@@ -1,8 +1,8 @@
 """Untrusted records to typed ones: one JSON message or one CSV row becomes a Post or a DeadLetter, never an exception.
 
-Pure: no clock, no file, no network. The rules are contract section 2; where several are broken, the reason is the first
-of text, created_at, id, length. What a stored row keeps (user_id hashed, NULs replaced) is decided later: keys are made
-of the record as it came.
+Pure: no clock, no file, no network. The rules are in the README under "Posts in"; where several are broken, the reason
+is the first of text, created_at, id, length. What a stored row keeps (user_id hashed, NULs replaced) is decided later:
+keys are made of the record as it came.
 """
 
 import json

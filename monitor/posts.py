@@ -12,7 +12,7 @@ MAX_RAW_BYTES = 65_536  #: a dead letter keeps at most this much of the refused 
 
 
 class Reason(StrEnum):
-    """Why a record was refused (contract section 2)."""
+    """Why a record was refused (README, "Posts in")."""
 
     BAD_JSON = "bad_json"
     BAD_ENCODING = "bad_encoding"

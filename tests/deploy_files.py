@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 CONTAINER = DEPLOY / "container"
 
-STOP_S = 25  #: the daemon's own promise (contract section 5)
+STOP_S = 25  #: the daemon's own promise (README, "Operations")
 
 #: what each README has people make
 SECRETS = {"HTTP_TOKEN": "t", "DATABASE_PASSWORD": "p", "SLACK_BOT_TOKEN": "x"}

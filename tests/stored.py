@@ -60,7 +60,7 @@ def posts(url: str) -> pd.DataFrame:
 
 
 def days_of(posts: pd.DataFrame) -> pd.DataFrame:
-    """The reference: daily rows of posts (brand, day, pos_prob, pred) by brand and day, ma3 as the contract has it."""
+    """The reference: daily rows of posts (brand, day, pos_prob, pred) by brand and day, ma3 as the README has it."""
     by_day = posts.groupby(["brand", "day"])
     days = pd.DataFrame(
         {"total": by_day.size(), "positives": by_day["pred"].sum(), "mean_pos": by_day["pos_prob"].mean()}

@@ -1,4 +1,4 @@
-"""The bad-input table of the contract, row by row, through the real pipeline into a real database.
+"""The bad input that the README's "Posts in" lists, reason by reason, through the real pipeline into a real database.
 
 Reasons, places and counts are exact, and the good rows around count. What only Kafka meets (null values, JSON) is in
 test_source_kafka.py.

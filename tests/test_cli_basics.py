@@ -64,7 +64,7 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
     assert f"sentiment-monitor {' '.join(words)}" in result.stdout
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
+def test_every_command_of_the_readme_is_there() -> None:
     """Nobody loses a command that scripts rely on."""
     expected = """
         init run demo check score report status

@@ -1,5 +1,5 @@
-"""Untrusted JSON and CSV fields to posts and dead letters: every rule of contract section 2 that needs no file and no
-broker.
+"""Untrusted JSON and CSV fields to posts and dead letters: every rule of the README's "Posts in" that needs no file
+and no broker.
 """
 
 import json

@@ -82,7 +82,7 @@ def csv_bytes(rows: Iterable[dict[str, str]], fields: Sequence[str] = FIELDS) ->
 
 
 def drop(folder: Path, name: str, content: bytes) -> bytes:
-    """Rename a file into place in `folder`/inbox, as the contract asks; returns the content."""
+    """Rename a file into place in `folder`/inbox, as the README asks ("Posts in"); returns the content."""
     inbox = folder / "inbox"
     inbox.mkdir(exist_ok=True)
     part = inbox / f"{name}.part"

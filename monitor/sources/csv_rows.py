@@ -18,7 +18,7 @@ from monitor.parsing import Fields
 from monitor.posts import Reason
 from monitor.printable import printable
 
-MAX_RECORD_BYTES = 1 << 20  #: inclusive; contract section 2
+MAX_RECORD_BYTES = 1 << 20  #: inclusive; README, "Posts in"
 REQUIRED = ("created_at", "text")
 _NAME = re.compile(r"[^\W\d][\w.-]{0,40}")  #: what people call a column; no time and no sentence is one
 BOM = b"\xef\xbb\xbf"
