@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, u
 from monitor.store.database import insert_into
 from monitor.store.schema import brands, daily_sentiment, daily_totals
 
-#: what a refresh computes; the corrected columns are written elsewhere
+#: what a refresh computes; the corrected columns are null: nothing estimates them from labels yet
 COMPUTED = (
     "total", "positives", "n_negative", "n_neutral", "n_positive",
     "mean_pos", "mean_pos_low", "mean_pos_high", "ma3", "ma3_span_days", "model",
