@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from monitor.alerts import rule_for
 from monitor.config import AlertsSection, Config
 from monitor.whole_file import replacing
 
@@ -29,15 +30,9 @@ def read(
     return daily.daily_rows(db, brand, since, until)
 
 
-def threshold_of(alerts: AlertsSection, brand: str) -> float:
-    """The threshold in force for a brand: its own, else the general one."""
-    own = alerts.brands.get(brand)
-    return alerts.threshold if own is None or own.threshold is None else own.threshold
-
-
 def alert_days(rows: "Sequence[DailyRow]", alerts: AlertsSection) -> "list[DailyRow]":
     """The rows with ma3 under their brand's threshold: the plain rule, without the certainty that alerts ask for."""
-    return [row for row in rows if row.ma3 < threshold_of(alerts, row.brand)]
+    return [row for row in rows if row.ma3 < rule_for(alerts, row.brand).threshold]
 
 
 def write_csv(rows: "Sequence[DailyRow]", out: TextIO) -> None:
@@ -57,10 +52,10 @@ def save_csv(rows: "Sequence[DailyRow]", path: Path) -> None:
 
 
 def save_plot(rows: "Sequence[DailyRow]", alerts: AlertsSection, path: Path) -> None:
-    """Draw `rows` as a PNG, one panel a brand. Raises OSError, and ImportError without the `plot` extra."""
+    """Draw `rows` as a PNG, one panel a brand. Raises OSError, and ImportError where matplotlib is missing."""
     from monitor.plot import draw
 
-    thresholds = {row.brand: threshold_of(alerts, row.brand) for row in rows}
+    thresholds = {row.brand: rule_for(alerts, row.brand).threshold for row in rows}
     with replacing(path) as temporary:
         draw(rows, thresholds, temporary)
 
@@ -69,7 +64,7 @@ def write_daily(config: Config, db: "Database", now: datetime) -> Path | None:
     """Write report-DAY.csv and report-DAY.png into report.dir; returns the CSV's path, None when dir is not set.
 
     They cover the 90 days before today in the configured zone, since today is still running; DAY is the last of them.
-    Without the `plot` extra there is no PNG. Raises StoreUnavailable and OSError.
+    Where matplotlib is missing there is no PNG. Raises StoreUnavailable and OSError.
     """
     if config.report.dir is None:
         return None

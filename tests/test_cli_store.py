@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import subprocess
+import sys
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -71,6 +74,22 @@ def test_report_writes_files(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "report.csv").read_text(encoding="utf-8") == cli.ok("report")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_report_without_matplotlib_lacks_the_plot_alone(tmp_path: Path, sqlite_url: str) -> None:
+    """Where matplotlib is missing, CSV and alert days come all the same, and then the hint."""
+    with closing(Database(sqlite_url)) as database:
+        seed(database)
+    config = make_cli(tmp_path, sqlite_url).config
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from monitor.cli import main; "
+        f"sys.argv = ['x', 'report', '--plot', 'plot.png', '--config', {str(config)!r}]; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert len(ended.stdout.splitlines()) == 25
+    headline, *_, hint = ended.stderr.splitlines()
+    assert (headline, "pip install matplotlib" in hint) == ("ALERT DAYS:", True)
 
 
 def test_a_file_that_cannot_be_written_is_named(cli: Cli, tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def report(
         daily_report.write_csv(rows, sys.stdout)
     else:
         daily_report.save_csv(rows, output)
+    _list_alert_days(daily_report.alert_days(rows, config.alerts), config.alerts)
     if plot_path is not None:
         _save_plot(rows, config.alerts, plot_path)
-    _list_alert_days(daily_report.alert_days(rows, config.alerts), config.alerts)
 
 
 def _save_plot(rows: "Sequence[DailyRow]", alerts: "AlertsSection", path: Path) -> None:
@@ -57,18 +57,18 @@ def _save_plot(rows: "Sequence[DailyRow]", alerts: "AlertsSection", path: Path) 
     try:
         daily_report.save_plot(rows, alerts, path)
     except ImportError:
-        raise click.ClickException("--plot needs matplotlib: pip install 'sentiment-monitor[plot]'") from None
+        raise click.ClickException("--plot needs matplotlib, which is missing: pip install matplotlib") from None
 
 
 def _list_alert_days(rows: "Sequence[DailyRow]", alerts: "AlertsSection") -> None:
-    from monitor.report import threshold_of
+    from monitor.alerts import rule_for
 
     columns = ("brand", "created_at", "total", "mean_pos", "ma3", "threshold")
     listed = [
         dict(
             zip(
                 columns,
-                (row.brand, row.day, row.total, row.mean_pos, row.ma3, threshold_of(alerts, row.brand)),
+                (row.brand, row.day, row.total, row.mean_pos, row.ma3, rule_for(alerts, row.brand).threshold),
                 strict=True,
             )
         )
