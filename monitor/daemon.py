@@ -2,14 +2,13 @@
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
-from types import FrameType
 from typing import Any, TextIO, TypeVar
 
 from monitor import cautions, logs, metrics, settings
@@ -20,10 +19,12 @@ from monitor.errors import AlreadyRunning, MonitorError, Unavailable
 from monitor.health import Health
 from monitor.http import HttpServer
 from monitor.jobs import Jobs, schedule
-from monitor.pipeline import RETRY_S, Lane, Pipeline, start_offsets
-from monitor.posts import Batch, Saved, Score, ScoredBatch
+from monitor.lanes import Lane
+from monitor.pipeline import RETRY_S, Pipeline
+from monitor.posts import Score
 from monitor.protocols import Notifier, Scorer, Source
 from monitor.settings import Secrets
+from monitor.signals import Signals
 from monitor.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -32,48 +33,6 @@ T = TypeVar("T")
 STOP_S = 18.0  #: for the batches and messages in hand
 LEAVE_S = 23.0  #: after which the process leaves whatever still hangs; the whole stop stays under 25 s
 TURN_S = 0.2  #: how soon the main thread sees a signal
-
-
-class Signals:
-    """SIGTERM and SIGINT ask for a stop, a second one leaves at once with 128+n; SIGHUP asks for a reload. Flags and
-    nothing more."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.reload = False
-
-    def install(self) -> None:
-        """Take over the three signals of this process."""
-        signal.signal(signal.SIGTERM, self._ask_to_stop)
-        signal.signal(signal.SIGINT, self._ask_to_stop)
-        signal.signal(signal.SIGHUP, self._ask_to_reload)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.stop:
-            os._exit(128 + number)
-        self.stop = True
-
-    def _ask_to_reload(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.reload = True
-
-
-class StoreBookkeeper:
-    """pipeline.Bookkeeper over the store."""
-
-    def __init__(self, db: Any, saver: Any) -> None:
-        self._db = db
-        self._saver = saver
-
-    def save(self, batch: ScoredBatch) -> Saved:
-        saved: Saved = self._saver.save(batch)
-        return saved
-
-    def refuse(self, batch: Batch, reason: str, *, pause: bool) -> None:
-        from monitor.store import positions
-
-        if pause:
-            positions.pause(self._db, batch.source, reason, start_offsets(batch))
-        positions.reset_outcomes(self._db, batch.source)
 
 
 class Daemon:
@@ -160,6 +119,7 @@ class Daemon:
 
     def build(self) -> None:
         """Sources, pipeline, jobs; the store must be open."""
+        from monitor.bookkeeper import bookkeeper_of
         from monitor.slack import DryRunNotifier, notifier_for
 
         notifier: Notifier
@@ -169,7 +129,9 @@ class Daemon:
         if self.scorer is not None:
             limits = self._limits()
             self.lanes = [Lane(self._source(section), limits) for section in self.config.sources]
-            self.pipeline = Pipeline(self.lanes, self.scorer, self._bookkeeper(), self.health, self.metrics)
+            self.pipeline = Pipeline(
+                self.lanes, self.scorer, bookkeeper_of(self.config, self.db), self.health, self.metrics
+            )
         self.jobs = Jobs(
             self.config, self.db, notifier, self.lanes, self.health, self.metrics, role=self.role, dry_run=dry_run
         )
@@ -215,26 +177,14 @@ class Daemon:
         scoring = self.config.scoring
         return BatchLimits(scoring.max_batch_posts, scoring.max_batch_chars, scoring.max_wait_ms / 1000)
 
-    def _bookkeeper(self) -> StoreBookkeeper:
-        from monitor.store import settings as store_settings
-        from monitor.store.saving import Saver, SaveRules
-
-        store = self.config.store
-        rules = SaveRules(
-            max_brands=self.config.max_brands,
-            max_invalid_share=self.config.max_invalid_share,
-            keep_text=store.keep_text,
-            user_id=store.user_id,
-            hash_key=store_settings.hash_key(self.db),
-        )
-        return StoreBookkeeper(self.db, Saver(self.db, rules))
-
     def _source(self, section: DropFolderSection | KafkaSection) -> Source:
         from monitor.sources.build import build_source
 
         return build_source(section, self.config, self.db, self._secrets.secret)
 
     def _register_model(self) -> None:
+        if self.scorer is None:
+            return
         from monitor.scorer import BundleScorer
         from monitor.store import models
 
@@ -268,6 +218,25 @@ class Daemon:
             self._sleep(RETRY_S[min(n_failed, len(RETRY_S) - 1)])
             n_failed += 1
         return None
+
+    def turning(self, action: Callable[[], T]) -> T:
+        """Call on another thread while this one keeps turning: a long migration must not starve the watchdog."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(action())
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="opening", daemon=True).start()
+        while True:
+            try:
+                return future.result(TURN_S)
+            except TimeoutError:
+                if future.done():
+                    raise
+                self._turn()
 
     def run_until_stopped(self, reload: Callable[[], Config] | None) -> int:
         """The main thread's turns: signals, watchdog, reload. 1 when the pipeline failed."""
@@ -361,7 +330,7 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         daemon.load_bundle()
         daemon.manager.ready(f"status page at {daemon.http.url}")
         log.info("started", extra={"role": daemon.role, "status_page": daemon.http.url})
-        daemon.wait_for("store", daemon.open_store)
+        daemon.wait_for("store", lambda: daemon.turning(daemon.open_store))
         if not daemon.is_stopping:
             daemon.wait_for("store", daemon.build)
         if not daemon.is_stopping:

@@ -15,6 +15,7 @@ import yaml
 from monitor import daemon, settings
 from monitor.errors import MonitorError
 from monitor.settings import Secrets
+from monitor.signals import Signals
 from monitor.simulator import Simulator, drop
 from monitor.store import alerts as alert_store
 from monitor.store import daily
@@ -35,7 +36,7 @@ def demo(port: int | None = None) -> int:
     path.write_text(yaml.safe_dump(_configuration(_free_port(port)), sort_keys=False), encoding="utf-8")
     (folder / "inbox").mkdir()
     config = settings.load(path, environ={})
-    signals = daemon.Signals()
+    signals = Signals()
     stop = threading.Event()
     story = [
         threading.Thread(target=_feed, args=(folder / "inbox", stop), name="simulator", daemon=True),

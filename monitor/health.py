@@ -106,6 +106,10 @@ class Health:
         with self._lock:
             return list(self._parts.values())
 
+    def works(self, name: str) -> bool:
+        """True when that part was heard of and works."""
+        return any(part.ok for part in self.parts() if part.name == name)
+
     def ready(self) -> bool:
         """True when every needed part works."""
         parts = self.parts()

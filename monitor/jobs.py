@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
@@ -16,8 +17,8 @@ from monitor import delivery, report
 from monitor.config import AlertsSection, Config
 from monitor.errors import Unavailable
 from monitor.health import Health
+from monitor.lanes import Lane
 from monitor.metrics import Metrics
-from monitor.pipeline import Lane
 from monitor.protocols import Notifier
 from monitor.sources.drop_folder import DropFolder
 from monitor.store import alerts as alert_store
@@ -27,6 +28,7 @@ from monitor.store.database import Database
 log = logging.getLogger(__name__)
 
 BEAT_S = 3.0  #: how often a daemon says that it lives
+RATE_BEATS = 20  #: beats that a rate is taken over: a minute
 _MISFIRE_GRACE_S = 24 * 3600  #: a job that comes late (machine asleep, long job before it) still runs, once
 
 
@@ -58,6 +60,9 @@ class Jobs:
         self.started_at = clock()
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{int(self.started_at.timestamp())}"
         self.last_runs: dict[str, dict[str, Any]] = {}
+        self._counted: dict[str, deque[tuple[float, int]]] = {
+            lane.source.name: deque(maxlen=RATE_BEATS) for lane in lanes
+        }
         self.stopping = threading.Event()  # no further message is begun
         self._held_since: float | None = None
         self._refresh_lock = threading.Lock()
@@ -126,6 +131,7 @@ class Jobs:
     def beat(self) -> None:
         """Say that this daemon lives and what it is doing."""
         for lane in self._lanes:
+            self._counted[lane.source.name].append((time.monotonic(), lane.n_records))
             name = lane.source.name
             self._metrics.source_lag.labels(name).set(sum(lane.source.lag().values()))
             self._metrics.source_paused.labels(name).set(lane.source.paused() is not None)
@@ -146,7 +152,6 @@ class Jobs:
         }
 
     def _source_state(self, lane: Lane) -> dict[str, Any]:
-        running_s = max(1.0, (self._clock() - self.started_at).total_seconds())
         return {
             "kind": lane.source.kind,
             "lag": sum(lane.source.lag().values()),
@@ -154,10 +159,18 @@ class Jobs:
             "inserted": lane.n_inserted,
             "seen_before": lane.n_seen_before,
             "refused": lane.refused.total(),
-            "records_per_s": round(lane.n_records / running_s, 1),
+            "records_per_s": self._rate(lane),
             "paused": lane.source.paused(),
             "caught_up": lane.source.caught_up(),
         }
+
+    def _rate(self, lane: Lane) -> float:
+        """Records per second over about the last minute, since the start if that is younger."""
+        counted = self._counted[lane.source.name]
+        if not counted:
+            return 0.0
+        at, n_records = counted[0]
+        return round((lane.n_records - n_records) / max(BEAT_S, time.monotonic() - at), 1)
 
     def guarded(self, name: str) -> Callable[[], None]:
         """The job as APScheduler calls it: timed, counted, and never able to end the scheduler."""

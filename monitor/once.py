@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from monitor.errors import TooManyRefused, Unavailable
-from monitor.pipeline import Lane
+from monitor.lanes import Lane
 from monitor.store import alerts as alert_store
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from tiny_models import make_bundle
 
 from monitor import daemon, settings
 from monitor.settings import Secrets
+from monitor.signals import Signals
 
 
-class _NoSignals(daemon.Signals):
+class _NoSignals(Signals):
     """Leaves the signal handlers of the test run alone."""
 
     def install(self) -> None:

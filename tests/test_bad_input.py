@@ -18,12 +18,13 @@ from doubles import HashScorer
 from sqlalchemy import select
 
 from monitor.batching import BatchLimits
+from monitor.bookkeeper import StoreBookkeeper
 from monitor.config import DropFolderSection
-from monitor.daemon import StoreBookkeeper
 from monitor.health import Health
+from monitor.lanes import Lane
 from monitor.metrics import Metrics
 from monitor.parsing import Parser
-from monitor.pipeline import Lane, Pipeline
+from monitor.pipeline import Pipeline
 from monitor.sources.bookkeeping import StoredPositions
 from monitor.sources.drop_folder import DropFolder
 from monitor.sources.inspection import Inspection

@@ -22,16 +22,27 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("once",),
     ("jobs",),
     ("csv_scoring", "dashboard", "delivery", "probe", "replay", "report"),
-    ("brokers",),
+    ("bookkeeper", "brokers"),
     ("sources", "plot"),
     ("store", "slack"),
     ("cautions", "messages", "parsing", "pipeline", "http", "slack_answers"),
-    ("settings",),
+    ("lanes", "settings"),
     ("batching", "config_file", "config_problems", "episodes", "health", "scorer"),
     ("alerts", "protocols"),
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
     # know nothing of posts
-    ("config_values", "crashpoints", "device", "logs", "metrics", "moments", "printable", "systemd", "whole_file"),
+    (
+        "config_values",
+        "crashpoints",
+        "device",
+        "logs",
+        "metrics",
+        "moments",
+        "printable",
+        "signals",
+        "systemd",
+        "whole_file",
+    ),
 )
 
 #: Outside libraries that only one room may know, wherever in a file they are imported.

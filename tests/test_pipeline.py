@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from doubles import HashScorer, ListBookkeeper
 
 from monitor.batching import BatchLimits
 from monitor.config import DropFolderSection
+from monitor.errors import StoreUnavailable
 from monitor.health import Health
+from monitor.lanes import Lane, start_offsets
 from monitor.metrics import Metrics
 from monitor.parsing import Parser
-from monitor.pipeline import Lane, Pipeline, start_offsets
-from monitor.posts import Batch, StreamPartition
+from monitor.pipeline import Pipeline
+from monitor.posts import Batch, Post, Score, StreamPartition
 from monitor.sources.memory import STREAM, MemoryPositions, MemorySource
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -134,8 +136,6 @@ def test_while_the_store_is_away_the_batch_is_kept_and_memory_stays_bounded(stop
 
 def test_run_once_goes_on_with_the_same_batch_after_an_outage() -> None:
     """The batch that could not be saved is saved by the next call; nothing is polled in between."""
-    from monitor.errors import StoreUnavailable
-
     rig = Rig(15)
     rig.pipeline.open_lane(rig.lane)
     rig.books.away.set()
@@ -228,16 +228,47 @@ def test_an_unexpected_error_ends_the_pipeline() -> None:
     assert rig.books.texts == []
 
 
-def test_a_batch_whose_partitions_are_all_gone_is_not_scored(stop_pipelines: list[Pipeline]) -> None:
-    """After a rebalance the new owner reads it; here the same source gets it back and saves it once more or for the
-    first time."""
+def test_what_was_polled_before_a_rebalance_is_not_scored(stop_pipelines: list[Pipeline]) -> None:
+    """Batches that wait when their partitions are taken away are dropped: whoever owns them reads and scores them."""
     hold = threading.Event()
-    rig = Rig(40, before_score=hold)
+    rig = Rig(40)
+    scored: list[str] = []
+
+    class Slow(HashScorer):
+        def score(self, posts: Sequence[Post]) -> list[Score | None]:
+            scored.extend(post.text for post in posts)
+            hold.wait()
+            return super().score(posts)
+
+    rig.pipeline = Pipeline([rig.lane], Slow(), rig.books, rig.health, rig.metrics)
     started(rig, stop_pipelines)
-    wait_until(lambda: sum(rig.source.lag().values()) == 0, "everything polled")
+    wait_until(
+        lambda: len(scored) == 10 and not any(rig.source.lag().values()), "one batch with the scorer, the rest behind"
+    )
     rig.source.rebalance()
     hold.set()
     wait_until(lambda: set(rig.texts) <= set(rig.books.texts), "every post saved")
+    assert [scored.count(text) for text in rig.texts] == [2] * 10 + [1] * 30
+
+
+def test_no_later_batch_overtakes_one_that_a_stop_gave_up() -> None:
+    """Its positions would skip the records of the first: after a stop in an outage, nothing behind it is saved."""
+
+    class FirstNever(PositionKeeper):
+        def save(self, batch):  # type: ignore[no-untyped-def]
+            if batch.batch.posts[0].text == "post 0":
+                self.n_attempts += 1
+                raise StoreUnavailable("the database is away")
+            return super().save(batch)  # type: ignore[no-untyped-call]
+
+    rig = Rig(60)
+    rig.books = FirstNever(rig.positions)
+    rig.pipeline = Pipeline([rig.lane], HashScorer(), rig.books, rig.health, rig.metrics)
+    rig.pipeline.start()
+    wait_until(lambda: rig.books.n_attempts >= 1 and rig.lane.n_in_flight >= 3, "batches behind the first")
+    assert rig.pipeline.stop(10)
+    assert rig.books.texts == []
+    assert rig.positions.offsets == {}
 
 
 def test_a_refused_batch_pauses_where_it_began() -> None:

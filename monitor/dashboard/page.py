@@ -16,6 +16,7 @@ from monitor.store.daily import DailyRow
 from monitor.store.database import Database
 
 N_DAYS = 14  #: days shown for each brand
+N_TABLE_DAYS = 4  #: of them in figures
 MAX_BRANDS = 50  #: brands shown, those with the lowest ma3 first: who looks at the page looks for trouble
 
 
@@ -24,19 +25,24 @@ def render(db: Database | None, config: Config, health: Health, state: Mapping[s
     now = datetime.now(UTC)
     template = Template((files("monitor.dashboard") / "page.html").read_text(encoding="utf-8"))
     brands = alerts = ""
-    if db is not None and health.ready():
+    if db is not None and health.works("store"):
         today = now.astimezone(config.zone).date()
         rows = daily.daily_rows(db, since=today - timedelta(days=N_DAYS - 1))
-        brands = _brands(rows, config)
-        alerts = _alerts(alert_store.listing(db, limit=10))
+        brands = _brands(rows, config) or _empty(f"No post was written in the last {N_DAYS} days.")
+        alerts = _alerts(alert_store.listing(db, limit=10), config) or _empty("No alert yet.")
+    unknown = _empty("Not known while the store is away.")
     return template.substitute(
         now=escape(now.astimezone(config.zone).strftime("%Y-%m-%d %H:%M:%S")),
         zone=escape(config.time_zone),
         parts=_parts(health),
         sources=_sources(state.get("sources", {})),
-        brands=brands or '<p class="empty">No day has been counted yet.</p>',
-        alerts=alerts or '<p class="empty">No alert yet.</p>',
+        brands=brands or unknown,
+        alerts=alerts or unknown,
     )
+
+
+def _empty(sentence: str) -> str:
+    return f'<p class="empty">{escape(sentence)}</p>'
 
 
 def _parts(health: Health) -> str:
@@ -67,15 +73,15 @@ def _brands(rows: Sequence[DailyRow], config: Config) -> str:
 def _brand(brand: str, days: Sequence[DailyRow], threshold: float) -> str:
     last = days[-1]
     state = "dip" if last.ma3 < threshold else "fine"
-    head = ("day", "posts", "mean", "ma3", "negative", "neutral", "positive")
+    head = ("day", "posts", "mean", "ma3", "neg", "neu", "pos")
     rows = [
         (day.day, day.total, f"{day.mean_pos:.3f}", f"{day.ma3:.3f}", day.n_negative, day.n_neutral, day.n_positive)
-        for day in reversed(days)
+        for day in reversed(days[-N_TABLE_DAYS:])
     ]
     chart = _chart(days, threshold)
     return (
         f'<section><h3>{escape(brand)} <span class="{state}">ma3 {last.ma3:.3f}</span></h3>{chart}'
-        f"<details><summary>{len(days)} days</summary>{_table(head, rows)}</details></section>"
+        f"{_table(head, rows)}</section>"
     )
 
 
@@ -103,11 +109,11 @@ def _threshold(config: Config, brand: str) -> float:
     return own.threshold if own is not None and own.threshold is not None else config.alerts.threshold
 
 
-def _alerts(alerts: Sequence[AlertRow]) -> str:
+def _alerts(alerts: Sequence[AlertRow], config: Config) -> str:
     head = ("decided", "brand", "day", "kind", "rule_ma3", "state")
     rows = [
         (
-            alert.created_at.strftime("%Y-%m-%d %H:%M"),
+            alert.created_at.astimezone(config.zone).strftime("%Y-%m-%d %H:%M"),
             alert.brand,
             alert.day,
             alert.kind,

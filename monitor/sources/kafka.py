@@ -99,11 +99,11 @@ class KafkaTopics:
         self._check_topics()
         if self._monotonic() >= self._look_at:
             self._look_for_pause()
+        if self._client.moves.has_joined and self._sought != self._generation:
+            self._seek_stored()  # a paused source, too: its lag grows while it waits
         if self._paused is not None:
             self._stay(timeout_s)
             return self._polled()
-        if self._client.moves.has_joined and self._sought != self._generation:
-            self._seek_stored()
         self._client.release()
         generation = self._generation
         fetched = self._fetch(max_records, timeout_s)
