@@ -1,7 +1,6 @@
 """The whole path with real parts: Kafka to PostgreSQL, CSV folder to SQLite, the daemon beside the obvious script."""
 
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -20,10 +19,9 @@ import psycopg
 from bench_measure import Figure, Usage, usage
 from bench_posts import messages, records, write_csv
 from daemon_process import DaemonProcess, environment, write_config
-from fixtures_kafka import Broker
+from fixtures_kafka import SERVER_DIR, Broker
 from fixtures_postgres import PostgresServer, running_postgres
 
-KAFKA = Path(os.environ.get("KAFKA_SERVER_DIR", Path(__file__).parents[2] / "shared" / "kafka"))
 LOOK_S = 0.02
 FROM_SHARE = 0.2  #: what comes before is start and warm-up
 DEADLINE_S = 1_800.0
@@ -61,7 +59,7 @@ def services() -> Iterator[Services]:
         with psycopg.connect(postgres.url(), autocommit=True) as connection:
             for statement in ("ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"):  # tests switch fsync off
                 connection.execute(statement)
-        kafka = str(KAFKA / "kafka-server")
+        kafka = str(SERVER_DIR / "kafka-server")
         broker = Broker(lambda port: [kafka, str(folder / "log"), str(port)], folder)
         stack.callback(broker.kill)
         yield Services(broker, postgres, folder)

@@ -5,7 +5,6 @@ One broker with three listeners: SASL over TLS, TLS that asks for a client's cer
 
 import gc
 import json
-import shutil
 import subprocess
 import time
 import warnings
@@ -20,10 +19,9 @@ import pytest
 from authority import Authority
 from cli_runs import make_cli
 from daemon_process import free_port, wait_until
-from fixtures_kafka import _SERVER_DIR as SERVER_DIR
+from fixtures_kafka import real_server
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
-from services import require
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable
@@ -61,15 +59,14 @@ class SecureBroker:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     """The broker, with one post in its topic."""
-    require((SERVER_DIR / "kafka-server").is_file(), "the Apache Kafka broker (KAFKA_SERVER_DIR)")
-    require(shutil.which("java") is not None, "java")
+    server = real_server()
     folder = tmp_path_factory.mktemp("tls")
     authority = Authority(folder)
     client = authority.issue("monitor")
     sasl, mutual, misnamed = (f"127.0.0.1:{free_port()}" for _ in range(3))
     made = SecureBroker(sasl, mutual, misnamed, authority, Authority(folder, "stranger"), client)
     with (folder / "broker.log").open("wb") as log:
-        process = subprocess.Popen(_command(folder, made), stdout=log, stderr=log)
+        process = subprocess.Popen(_command(server, folder, made), stdout=log, stderr=log)
     try:
         wait_until(lambda: b"Kafka Server started" in (folder / "broker.log").read_bytes(), "the broker", 60)
         _fill(made)
@@ -79,7 +76,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
         process.wait()
 
 
-def _command(folder: Path, broker: SecureBroker) -> list[str]:
+def _command(server: str, folder: Path, broker: SecureBroker) -> list[str]:
     good = broker.authority.issue_in_one("broker", "DNS:localhost", "IP:127.0.0.1")
     misnamed = broker.authority.issue_in_one("misnamed", "DNS:kafka.example")
     data, controller = folder / "data", f"127.0.0.1:{free_port()}"
@@ -104,8 +101,8 @@ def _command(folder: Path, broker: SecureBroker) -> list[str]:
         "listener.name.misnamed.ssl.keystore.location": misnamed,
     }
     scram = f"KAFKA_SCRAM=SCRAM-SHA-512=[name=sam,password={PASSWORDS['sam']}]"
-    server = [str(SERVER_DIR / "kafka-server"), str(data), broker.sasl.rpartition(":")[2]]
-    return ["env", scram, *server, *(f"{name}={value}" for name, value in properties.items())]
+    command = ["env", scram, server, str(data), broker.sasl.rpartition(":")[2]]
+    return [*command, *(f"{name}={value}" for name, value in properties.items())]
 
 
 def _fill(broker: SecureBroker) -> None:
