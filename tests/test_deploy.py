@@ -83,16 +83,16 @@ def test_systemd_restarts_what_a_restart_can_mend() -> None:
     assert int(unit["TimeoutStopSec"][0]) > STOP_S
 
 
-#: the second is what Alembic makes new migrations from
-NOT_INSTALLED = shutil.ignore_patterns("__pycache__", "script.py.mako")
-
-
 def test_the_service_documents_the_watchdog_as_it_is() -> None:
     """Unit and README name the seconds after which a loop counts as stuck, and the README those of the unit."""
     readme = (DEPLOY / "systemd" / "README.md").read_text(encoding="utf-8")
     assert f"not turned for {MAX_TURN_S:.0f} s" in UNIT.read_text(encoding="utf-8")
     assert f"not turned for {MAX_TURN_S:.0f} s" in readme
     assert f"another {directives(UNIT)['WatchdogSec'][-1]} s (`WatchdogSec`)" in readme
+
+
+#: the second is what Alembic makes new migrations from
+NOT_INSTALLED = shutil.ignore_patterns("__pycache__", "script.py.mako")
 
 
 def test_the_wheel_carries_what_the_program_needs(tmp_path: Path) -> None:
