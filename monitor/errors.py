@@ -71,3 +71,12 @@ class TooManyRefused(MonitorError):  # noqa: N818 - a verdict on a source, not a
         self.source = source
         self.n_refused = n_refused
         self.n_judged = n_judged
+        self.reasons: dict[str, tuple[int, str]] = {}  # of the batch in hand: reason -> records, where the first lies
+
+    @property
+    def sentence(self) -> str:
+        """How many and why, most frequent reason first: nothing of the batch in hand is stored to look it up in."""
+        counts = f"{self.n_refused} of the last {self.n_judged} records were refused"
+        most_first = sorted(self.reasons.items(), key=lambda item: -item[1][0])
+        why = ", ".join(f"{reason} {n} (first {where})" for reason, (n, where) in most_first)
+        return f"{counts}; in the batch that was not stored: {why}" if why else counts

@@ -291,11 +291,8 @@ class Pipeline:
             lane.n_in_flight -= 1
 
     def _refuse(self, lane: Lane, batch: Batch, refused: TooManyRefused) -> None:
-        reason = f"{refused.n_refused} of the last {refused.n_judged} records were refused"
-        log.error(
-            "too many bad records",
-            extra={"source": lane.source.name, "refused": refused.n_refused, "judged": refused.n_judged},
-        )
+        reason = refused.sentence
+        log.error("too many bad records", extra={"source": lane.source.name, "why": reason})
         self._bookkeeper.refuse(batch, reason, pause=lane.source.kind == "kafka")
         lane.source.refuse(batch, reason)
         self._read_again(lane)

@@ -206,6 +206,19 @@ def test_too_many_refused_stores_nothing(database: Database) -> None:
     assert everything(database) == before
 
 
+def test_a_refusal_tells_reasons_and_places(database: Database) -> None:
+    """Nothing of the batch is stored, so the refusal itself counts its reasons and says where the first of each lies."""
+    Saver(database, rules()).save(scored([post(0, id="same", text="first")]))
+    messages = [msgspec.structs.replace(letter(offset), line=None) for offset in range(2, 102)]
+    records = [post(1, id="same", text="other"), *messages, letter(102, Reason.EMPTY_TEXT)]
+    with pytest.raises(TooManyRefused) as caught:
+        Saver(database, rules()).save(scored(records))
+    assert caught.value.sentence == (
+        "99 of the last 100 records were refused; in the batch that was not stored: "
+        "bad_json 100 (first at posts:0:2), id_conflict 1 (first at posts:0:1), empty_text 1 (first on line 104)"
+    )
+
+
 def test_the_window_is_kept_across_restarts(database: Database) -> None:
     """Refused records of earlier batches count, whoever saved them."""
     Saver(database, rules()).save(scored([letter(offset) for offset in range(50)]))

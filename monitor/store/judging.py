@@ -6,6 +6,7 @@ Pure; `saving.py` keeps the window in SQL.
 from collections.abc import Iterable
 
 from monitor.errors import TooManyRefused
+from monitor.posts import Reason, Record
 
 WINDOW = 1000  #: records that are remembered
 MIN_JUDGED = 100  #: below this a source is not judged
@@ -35,3 +36,20 @@ def judge(source: str, window: str, outcomes: Iterable[bool], max_invalid_share:
         if n_judged >= MIN_JUDGED and n_refused > max_invalid_share * n_judged:
             raise TooManyRefused(source, n_refused, n_judged)
     return history[-WINDOW:]
+
+
+def reasons_of(outcomes: Iterable[tuple[Record, object]]) -> dict[str, tuple[int, str]]:
+    """Of (record, outcome) pairs the refused ones by reason: how many, and where the first lies, in words."""
+    found: dict[str, tuple[int, str]] = {}
+    for record, outcome in outcomes:
+        if isinstance(outcome, Reason):
+            n, where = found.get(outcome.value, (0, _where(record)))
+            found[outcome.value] = n + 1, where
+    return found
+
+
+def _where(record: Record) -> str:
+    if record.line is not None:
+        return f"on line {record.line}"
+    place = record.place
+    return f"at {place.stream.rpartition('@')[0]}:{place.partition}:{place.offset}"

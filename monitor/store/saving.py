@@ -12,14 +12,14 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection, select
 
 from monitor import crashpoints
-from monitor.errors import PositionsMovedBack
+from monitor.errors import PositionsMovedBack, TooManyRefused
 from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, Score, ScoredBatch, StreamPartition
 from monitor.store import brands
 from monitor.store.database import Database, insert_into
 from monitor.store.deadletters import save_in as save_dead_letters_in
 from monitor.store.files import add_counts_in
 from monitor.store.inserting import BatchColumns, PostRow, hashes_in, insert_in
-from monitor.store.judging import judge
+from monitor.store.judging import judge, reasons_of
 from monitor.store.schema import positions, recent_outcomes
 from monitor.store.texts import hashed_user, storable
 from monitor.store.totals import Totals, TotalsKey, add_in, totals_of
@@ -167,9 +167,12 @@ class Saver:
             return
         at = recent_outcomes.c.source == batch.source
         window = connection.execute(select(recent_outcomes.c.outcomes).where(at).with_for_update()).scalar() or ""
-        after = judge(
-            batch.source, window, (isinstance(outcome, Reason) for _, outcome in fresh), self._rules.max_invalid_share
-        )
+        marks = (isinstance(outcome, Reason) for _, outcome in fresh)
+        try:
+            after = judge(batch.source, window, marks, self._rules.max_invalid_share)
+        except TooManyRefused as refused:
+            refused.reasons = reasons_of(fresh)
+            raise
         if after != window:
             statement = insert_into(connection, recent_outcomes).values(source=batch.source, outcomes=after)
             connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_={"outcomes": after}))
