@@ -67,7 +67,7 @@ class _Forked:
     """subprocess.Popen's face over a forked process."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], log: Path) -> None:
-        self._process = _context().Process(target=_run, args=(command, dict(env), str(log)), daemon=True)
+        self._process = fork_server().Process(target=_run, args=(command, dict(env), str(log)), daemon=True)
         self._process.start()
 
     @property
@@ -96,7 +96,8 @@ class _Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _context() -> ForkServerContext:
+def fork_server() -> ForkServerContext:
+    """Makes processes that have loaded everything already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_LOADED))
     return context

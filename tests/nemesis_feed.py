@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import psycopg
+from daemon_process import wait_until
+from forked_daemon import fork_server
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from traffic import WORDS
 
@@ -44,38 +45,44 @@ def value_of(number: int, per_brand: int) -> bytes | None:
 
 
 class Numbered:
-    """A thread that produces numbers 0, 1, 2 ... at `per_s`, for a `with` block; waits for a broker that is away."""
+    """A process that produces numbers 0, 1, 2 ... at `per_s`, for a `with` block; waits for a broker that is away.
+
+    Not a thread: kafka-python leaves the sockets of refused connections to the garbage collector, which warns.
+    """
 
     def __init__(self, servers: list[str], topic: str, n_messages: int, per_s: float, per_brand: int = 2000) -> None:
-        self.n_produced = 0
-        self.failure: BaseException | None = None
         self._servers = servers
         self._topic = topic
-        self._n_messages = n_messages
-        self._per_s = per_s
-        self._per_brand = per_brand
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="producer")
+        context = fork_server()
+        self._n_produced = context.Value("q", 0)
+        self._stopping = context.Event()
+        given = (servers, topic, range(n_messages), per_s, per_brand, self._n_produced, self._stopping)
+        self._process = context.Process(target=_produce, args=given, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._process.start()
+        wait_until(lambda: self.n_produced > 0 or self.is_over, "the first message")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._process.join()
 
     def finish(self) -> None:
         """Stop producing; every message that was begun is with the broker."""
         self._stopping.set()
-        self._thread.join()
-        if self.failure is not None:
-            raise self.failure
+        self._process.join()
+        assert self._process.exitcode == 0, "the producer failed"
 
     @property
     def is_over(self) -> bool:
         """All were produced."""
-        return not self._thread.is_alive()
+        return self._process.exitcode is not None
+
+    @property
+    def n_produced(self) -> int:
+        """Messages so far."""
+        return int(self._n_produced.value)
 
     @property
     def n_records(self) -> int:
@@ -111,40 +118,37 @@ class Numbered:
     def _partitions(self) -> list[Any]:
         return [TopicPartition(self._topic, number) for number in range(N_PARTITIONS)]
 
-    def _run(self) -> None:
-        try:
-            self._produce()
-        except BaseException as error:  # noqa: BLE001  told by `finish`
-            self.failure = error
 
-    def _produce(self) -> None:
-        producer = KafkaProducer(
-            bootstrap_servers=self._servers,
-            linger_ms=20,
-            metrics_enabled=False,
-            max_block_ms=180_000,
-            delivery_timeout_ms=300_000,
-        )
-        began = time.monotonic()
-        futures = []
-        for number in range(self._n_messages):
-            late_s = time.monotonic() - began - number / self._per_s
-            if self._stopping.wait(max(0.0, -late_s)) if late_s < 0 else self._stopping.is_set():
-                break
-            value = value_of(number, self._per_brand)
-            partition = number // 2 % N_PARTITIONS
-            key = b"tombstone" if value is None else None
-            futures.append(producer.send(self._topic, value, key=key, partition=partition))
-            self.n_produced = number + 1
-            if len(futures) >= 2000:
-                self._collect(futures)
-        self._collect(futures)
-        producer.close()
+def _produce(
+    servers: list[str], topic: str, numbers: range, per_s: float, per_brand: int, n_produced: Any, stopping: Any
+) -> None:
+    producer = KafkaProducer(
+        bootstrap_servers=servers,
+        linger_ms=20,
+        metrics_enabled=False,
+        max_block_ms=180_000,
+        delivery_timeout_ms=300_000,
+    )
+    began = time.monotonic()
+    futures: list[Any] = []
+    for number in numbers:
+        early_s = began + number / per_s - time.monotonic()
+        if stopping.wait(early_s) if early_s > 0 else stopping.is_set():
+            break
+        value = value_of(number, per_brand)
+        key = b"tombstone" if value is None else None
+        futures.append(producer.send(topic, value, key=key, partition=number // 2 % N_PARTITIONS))
+        n_produced.value = number + 1
+        if len(futures) >= 2000:
+            _collect(futures)
+    _collect(futures)
+    producer.close()
 
-    def _collect(self, futures: list[Any]) -> None:
-        for future in futures:
-            future.get(300)
-        futures.clear()
+
+def _collect(futures: list[Any]) -> None:
+    for future in futures:
+        future.get(300)
+    futures.clear()
 
 
 def check_log(feed: Numbered, url: str) -> dict[str, int]:

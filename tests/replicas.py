@@ -20,7 +20,7 @@ from nemesis_feed import N_PARTITIONS, Numbered
 from tcp_proxy import TcpProxy
 
 N_REPLICAS = 3
-SESSION_S = 6.0
+SESSION_S = 4.0
 DRAIN_S = 420.0
 
 
