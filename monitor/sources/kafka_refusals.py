@@ -20,16 +20,21 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python car
     def __init__(self, net: Any, **config: Any) -> None:
         super().__init__(net, **config)
         self.telling: Exception | None = None
+        self.was_hung_up_on = False  # a refusal may be lost in the end of the connection that follows it
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        if self.bootstrapped:
+            return super().get_connection(*arguments, **options)
+        if self.telling is not None and len(self.cluster.bootstrap_brokers()) == 1:
+            raise self.telling  # asking the same broker until the time is up would not help
         connection = super().get_connection(*arguments, **options)
-        if not self.bootstrapped:
-            connection.init_future.add_errback(self._note)
+        connection.init_future.add_errback(self._note)
         return connection
 
     def _note(self, failure: Exception) -> None:
         if isinstance(failure, SaslAuthenticationFailedError) or _HANDSHAKE in str(failure):
             self.telling = self.telling or failure
+        self.was_hung_up_on |= "socket disconnected" in str(failure)
 
 
 class WatchedNetClient(KafkaNetClient):  # type: ignore[misc] # as above
@@ -43,6 +48,8 @@ class WatchedNetClient(KafkaNetClient):  # type: ignore[misc] # as above
     def refusal(self, user: str | None) -> str | None:
         """A clause that goes on after "Kafka at SERVERS", None where the brokers are simply away."""
         failure = self._watched.telling
+        if failure is None and user is not None and self._watched.was_hung_up_on:
+            return f"closed the connection at the login of the user {user}: the password may be wrong"
         if failure is None:
             return None
         words = str(failure).rpartition("Error: ")[2].removeprefix(_HANDSHAKE)
