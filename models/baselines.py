@@ -7,7 +7,7 @@ import numpy as np
 
 from models.corpora import CLASSES, Corpus
 from models.measures import FloatArray, IntArray
-from models.tokenizer import prepare_subword
+from models.preparation import prepare_subword
 
 NOT_SPACE = r"\S+"
 VADER_NEUTRAL = 0.05  # compound scores closer to 0 are neutral: the threshold its authors give

@@ -154,7 +154,8 @@ def choose_device(device: str) -> "tuple[torch.device, str]":
 
 
 def _load_encoder(path: Path, manifest: Manifest) -> "TextEncoder":
-    from models.tokenizer import PREPARATIONS, TextEncoder
+    from models.preparation import PREPARATIONS
+    from models.tokenizer import TextEncoder
 
     if manifest.preparation not in PREPARATIONS:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""Labelled posts for training and evaluation: the public corpora under `SENTIMENT_DATA`, or one's own CSV.
+"""Labelled posts for training and evaluation: the public corpora, or one's own CSV.
 
 Every loader keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its
 texts is dropped.
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from models.tokenizer import prepare_subword
+from models.preparation import prepare_subword
 
 CLASSES = ("negative", "neutral", "positive")
 DATA_VARIABLE = "SENTIMENT_DATA"
-DEFAULT_DATA = "../shared/data"
+DEFAULT_DATA = "../shared/data"  # beside a checkout, as the README says under "Development"
+OWN_LABELS = "labels"  #: what a bundle's recipe calls posts of one's own
 TEST_SPLIT = "2016test"
 _NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
 
@@ -66,10 +67,13 @@ def corpus_of(rows: Iterable[tuple[str, str]]) -> Corpus:
 
 def find_data(path: Path | None = None) -> Path:
     """The folder of the corpora: `path`, else `SENTIMENT_DATA`, else `../shared/data`. Raises CorpusError."""
-    folder = path or Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
+    named = path or os.environ.get(DATA_VARIABLE)
+    folder = Path(named or DEFAULT_DATA)
     if not folder.exists():
+        where = f" at {folder}" if named else ""
         raise CorpusError(
-            f"no labelled data at {folder}: set {DATA_VARIABLE} to their folder, or give a CSV with text and label"
+            f"there are no labelled posts{where}: set {DATA_VARIABLE} to the folder of the corpora,"
+            " or name it, or a CSV with the columns text and label, with --data"
         )
     return folder
 

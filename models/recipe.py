@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from models.tokenizer import PREPARATIONS
+from models.preparation import PREPARATIONS
 
 Part = TypeVar("Part")
 

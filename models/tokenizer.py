@@ -1,144 +1,23 @@
-"""Text to token ids: the closed list of preparations, and the encoder that reads what they leave.
+"""Text to token ids: what a preparation leaves, through a WordPiece vocabulary, with caches of words in between."""
 
-A preparation is a total function from any str (NUL, lone surrogates, 20,000 characters) to clean text. A bundle's
-manifest names one of them, never code. Placeholders and emoji become words that begin with `xx` and stand in the
-vocabulary whole.
-"""
-
-import html
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import tokenizers
 
 from models.manifest import read_json
+from models.preparation import PREPARATIONS, PREPARATIONS_BY_WORD, PreparedWord, clip, placeholder_of
 from models.tokens import Tokens
-
-Int32Array = npt.NDArray[np.int32]
+from models.wordpiece import AsciiWordPiece
 
 UNKNOWN = "[UNK]"
-MAX_CLIP_CHARS = 1_000  # kept from each end of a longer text: twice what any token limit here can use
-MAX_CACHED_WORDS = 200_000
+MAX_CACHED_WORDS = 150_000  # about 30 MiB
 MAX_CACHED_CHARS = 40
-
-# One token per feeling and not per emoji: tweets of 2009 to 2015 hold too few emoji to learn each by itself.
-EMOJI_FEELINGS: Mapping[str, str] = {
-    "xxlove": "😍🥰😘😻❤♥💕💖💗💓💞💝💘💙💚💛💜🧡🤍🤎🖤💑💋😚😙🤗🫶🩷🥹",
-    "xxjoy": "😊🙂😀😃😄😁☺😇😋😌🤩😺😸🌞🌈☀💃🕺🤠😏🤭",
-    "xxlaugh": "😂🤣😆😅😹",
-    "xxwink": "😉😜😝😛🤪😎",
-    "xxcelebrate": "🎉🥳👏🙌🎊🏆🥇💪🎁🎂🍾🥂🙆⭐🌟✨🚀",
-    "xxgreat": "👍👌🔥💯✅✔🤌🤟🤘💎👑🐐🆒",
-    "xxthanks": "🙏🤝💐🌹🌸🌷🌻",
-    "xxsad": "😢😭😞😔☹🙁😥😪😟😣😖😿💔😩😫😓🥺🥲😕😦😧🥀",
-    "xxangry": "😡🤬😠👿😤🖕💢😾",
-    "xxdisgust": "🤢🤮💩🤡🗑😷🤧🚮",
-    "xxbad": "👎❌🚫⛔🤦💀☠🐌",
-    "xxfear": "😱😨😰😳😵🤯😬",
-    "xxbored": "🙄😒😑😐😴🥱💤🤨",
-    "xxthink": "🤔🧐🤷❓❔😶🤫",
-}
-EMOTICONS: Mapping[str, str] = {
-    "xxjoy": r"[:=][-o^']?[)\]D}]+|\(-?[:=]|\^_*\^",
-    "xxsad": r"[:=]['\u2019]?[-o^']?[(\[{]+|\)-?[:=]|D[:=]|T_T|;_;",
-    "xxwink": r";[-o^]?[)\]D]+|[:=;][-o^]?[pPb](?!\w)",
-    "xxlaugh": r"\b[xX]-?D+\b",
-    "xxbored": r"[:=]-?[/\\|](?!/)|-_+-",
-    "xxlove": r"<3+|&lt;3",
-    "xxbad": r"</3+",
-}
-PLACEHOLDERS = ("xxuser", "xxlink", "xxemoji", *EMOJI_FEELINGS)
-
-_FEELING_OF = {emoji: feeling for feeling, group in EMOJI_FEELINGS.items() for emoji in group}
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_LINK = re.compile(
-    r"(?:https?:/+|www\.)\S+|\bhttps?\b:?|\b[\w-]{1,60}\.(?:com|co|net|org|ly|me|gl|it|uk|de|eu)/\S*", re.IGNORECASE
-)
-_MENTION = re.compile(r"(?<![\w.])@\w+")
-_HASHTAG = re.compile(r"#(\w+)")
-_HASHTAG_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z\d_]+|\d+|[^\W_]")
-_LETTER_RUN = re.compile(r"([^\W\d_])\1{2,}")
-_MARK_RUN = re.compile(r"([!?*,=~_\-+#$])\1{2,}")
-_DOTS = re.compile(r"\.{2,}|…+")
-_QUOTE = re.compile("[`\u00b4\u2018\u2019\u02bc]")
-_NOT = re.compile(
-    r"\b(ca|wo|sha|do|did|does|is|was|are|were|have|has|had|could|would|should|must|need|ai)n'?t\b", re.IGNORECASE
-)
-_CLITIC = re.compile(r"(?<=\w)'(?=(?:s|m|re|ve|ll|d)\b)", re.IGNORECASE)
-_FULL_VERB = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
-_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{1,2}")
-_INVISIBLE = re.compile(
-    "[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\u20e3\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]+"
-)
-_EMOJI = re.compile(
-    "[\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2600-\u27bf\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff♥]"
-)
-_EMOTICON = re.compile(
-    "(?<!\\w)(?:" + "|".join(f"(?P<{feeling}>{marks})" for feeling, marks in EMOTICONS.items()) + ")"
-)
-_FEELING_RUN = re.compile(r"\b(xx[a-z]+)(?:\s+\1\b){2,}")
-
-
-def _clip(text: str) -> str:
-    """The first and last `MAX_CLIP_CHARS` characters of a longer text: what a post concludes is often at its end."""
-    return text if len(text) <= 2 * MAX_CLIP_CHARS else f"{text[:MAX_CLIP_CHARS]} … {text[-MAX_CLIP_CHARS:]}"
-
-
-def _split_hashtag(match: re.Match[str]) -> str:
-    return " # " + " ".join(_HASHTAG_PART.findall(match[1])) + " "
-
-
-def _spell_not(match: re.Match[str]) -> str:
-    verb = match[1]
-    return _FULL_VERB.get(verb.lower(), verb) + " not"
-
-
-def _name_emoji(match: re.Match[str]) -> str:
-    return f" {_FEELING_OF.get(match[0], 'xxemoji')} "
-
-
-def _name_emoticon(match: re.Match[str]) -> str:
-    return f" {match.lastgroup} "
-
-
-def _name_emojis(text: str) -> str:
-    text = _INVISIBLE.sub("", text)
-    text = _FLAG.sub(" xxemoji ", text)
-    return _EMOJI.sub(_name_emoji, text)
-
-
-def prepare_subword(text: str) -> str:
-    """Social-media text made plain for a lower-casing WordPiece vocabulary.
-
-    In this order: entities decoded; surrogates and controls replaced; links and mentions to placeholders; emoji and
-    emoticons to the word of their feeling; hashtags split; letters repeated three times or more cut to two; `n't`
-    spelled out.
-    """
-    text = _clip(text)
-    if "&" in text:
-        text = html.unescape(html.unescape(text))
-    text = _CONTROL.sub(" ", text)
-    if not text.isascii():
-        text = _QUOTE.sub("'", _name_emojis(_SURROGATE.sub("\ufffd", text)))
-    text = _LINK.sub(" xxlink ", text)
-    if "@" in text:
-        text = _MENTION.sub(" xxuser ", text)
-    text = _EMOTICON.sub(_name_emoticon, text)
-    if "#" in text:
-        text = _HASHTAG.sub(_split_hashtag, text)
-    text = _CLITIC.sub(" ", _NOT.sub(_spell_not, text.replace("`", "'")))
-    text = _DOTS.sub(" … ", _MARK_RUN.sub(r"\1\1", _LETTER_RUN.sub(r"\1\1", text)))
-    return _FEELING_RUN.sub(r"\1 \1", text)
-
-
-PREPARATIONS: Mapping[str, Callable[[str], str]] = {"subword": prepare_subword}
-
+ID_BYTES = 4  # ids travel as bytes of int32: nothing in Python joins faster
 
 #: the only parts that a tokenizer.json may have: their work is bounded by the text, and they never look across words
 _PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
@@ -162,25 +41,47 @@ def _check_parts(tree: Any) -> None:
         raise ValueError("its vocabulary must number its tokens 0, 1, 2, ...")
 
 
-class TextEncoder:
-    """Texts to token ids: a preparation, then a `tokenizers` vocabulary, with a cache of whole words in front of it.
+class MarkedWord(NamedTuple):
+    """The ids of a word that holds feelings; `n_feelings` of them before runs were cut."""
 
-    Words are what white space separates in the prepared text. The normalizer and pre-tokenizer of a WordPiece
-    vocabulary never look across white space, so that ids of words, one after the other, equal the ids of the text (held
-    by a test).
+    ids: bytes
+    n_feelings: int
+
+
+@dataclass(frozen=True)
+class WordCache:
+    """What an encoder has seen. Threads may add to it at the same time: each entry has one possible value."""
+
+    words: dict[str, bytes] = field(default_factory=dict)  # words of texts: ids that are the same in every text
+    marked: dict[str, MarkedWord | None] = field(default_factory=dict)  # the others; None: the whole text decides
+    pieces: dict[str, bytes] = field(default_factory=dict)  # words of prepared texts
+
+    def __len__(self) -> int:
+        return len(self.words) + len(self.marked) + len(self.pieces)
+
+
+class TextEncoder:
+    """Texts to token ids: a preparation, then a `tokenizers` vocabulary, with caches of words in front of both.
+
+    Words are what white space separates. The normalizer and pre-tokenizer of a WordPiece vocabulary never look across
+    white space, so that ids of words, one after the other, equal the ids of the text; neither does a preparation by
+    word, with the exceptions that it names. Both are held by tests. Threads may share an encoder.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, preparation: str, max_tokens: int) -> None:
         """`max_tokens` is inclusive. Raises KeyError for an unknown preparation, ValueError without `[UNK]`."""
         self.tokenizer = tokenizer
         self.prepare = PREPARATIONS[preparation]
+        self.prepare_word = PREPARATIONS_BY_WORD[preparation]
         self.max_tokens = max_tokens
         self.n_tokens = tokenizer.get_vocab_size()
         unknown_id = tokenizer.token_to_id(UNKNOWN)
         if unknown_id is None:
             raise ValueError(f"the vocabulary lacks {UNKNOWN}")
-        self.unknown_id = unknown_id
-        self._ids_of_word: dict[str, list[int]] = {}
+        self._ascii = AsciiWordPiece(tokenizer)
+        self._unknown = np.int32(unknown_id).tobytes()
+        self.max_cached_words = MAX_CACHED_WORDS
+        self.forget()
 
     @classmethod
     def load(cls, path: Path, preparation: str, max_tokens: int) -> "TextEncoder":
@@ -194,35 +95,117 @@ class TextEncoder:
         return cls(tokenizer, preparation, max_tokens)
 
     def forget(self) -> None:
-        """Empty the cache of words."""
-        self._ids_of_word.clear()
+        """Begin with empty caches. Calls under way keep theirs."""
+        self._cache = WordCache()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, at least one (the unknown token) and at most `max_tokens`, the middle left out."""
-        posts = [self.prepare(text).split() for text in texts]
-        cache = self._ids_of_word
-        long_words = self._learn_words(posts)
-        encoded = [self._fit([i for word in post for i in cache[word]]) for post in posts]
-        for word in long_words:  # they rarely come again
-            del cache[word]
-        return encoded
+        return [np.frombuffer(ids, np.int32).tolist() for ids in self._encode(texts)]
 
     def encode_tokens(self, texts: Sequence[str]) -> Tokens:
         """The same in one array."""
-        return Tokens.of(self.encode(texts))
+        encoded = self._encode(texts)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ID_BYTES
+        return Tokens.end_to_end(np.frombuffer(bytearray().join(encoded), np.int32), lengths)
 
-    def _fit(self, ids: list[int]) -> list[int]:
-        if len(ids) <= self.max_tokens:
-            return ids or [self.unknown_id]
+    def _encode(self, texts: Sequence[str]) -> list[bytes]:
+        if len(self._cache) > self.max_cached_words:
+            self.forget()
+        cache = self._cache
+        known = cache.words.__getitem__
+        encoded: list[bytes] = []
+        unknown: dict[int, list[str]] = {}  # by row
+        for row, text in enumerate(texts):
+            words = clip(text).split()
+            try:
+                encoded.append(b"".join(map(known, words)))
+            except KeyError:
+                encoded.append(b"")
+                unknown[row] = words
+        for row, ids in self._encode_unknown(cache, unknown, texts):
+            encoded[row] = ids
+        return [self._fit(ids) for ids in encoded]
+
+    def _fit(self, ids: bytes) -> bytes:
+        if len(ids) <= self.max_tokens * ID_BYTES:
+            return ids or self._unknown
         head = self.max_tokens // 2
-        return ids[:head] + ids[head - self.max_tokens :]
+        return ids[: head * ID_BYTES] + ids[(head - self.max_tokens) * ID_BYTES :]
 
-    def _learn_words(self, posts: Sequence[list[str]]) -> list[str]:
-        """Put every word of `posts` into the cache; returns those too long to stay there."""
-        cache = self._ids_of_word
-        if len(cache) > MAX_CACHED_WORDS:
-            cache.clear()
-        missing = sorted({word for post in posts for word in post if word not in cache})
-        encodings = self.tokenizer.encode_batch_fast(missing, add_special_tokens=False)
-        cache.update((word, encoding.ids) for word, encoding in zip(missing, encodings, strict=True))
-        return [word for word in missing if len(word) > MAX_CACHED_CHARS]
+    def _encode_unknown(
+        self, cache: WordCache, unknown: Mapping[int, list[str]], texts: Sequence[str]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Rows with words that are new or marked, in any order."""
+        strange = {word for words in unknown.values() for word in words if word not in cache.words}
+        found = self._look_up(cache, strange)
+        whole: dict[int, list[str]] = {}
+        for row, words in unknown.items():
+            ids = _join(words, cache.words, found)
+            if ids is None:
+                whole[row] = self.prepare(texts[row]).split()
+            else:
+                yield row, ids
+        ids_of = self._tokenize(cache, {piece for pieces in whole.values() for piece in pieces})
+        for row, pieces in whole.items():
+            yield row, b"".join(map(ids_of.__getitem__, pieces))
+
+    def _look_up(self, cache: WordCache, words: set[str]) -> dict[str, MarkedWord | None]:
+        """Prepare and tokenize words; those that are the same in every text go to the cache, the others come back."""
+        found = {word: cache.marked[word] for word in words if word in cache.marked}
+        prepared = {word: self._prepare_word(word) for word in words if word not in found}
+        ids_of = self._tokenize(cache, {piece for word in prepared.values() if word for piece in word.pieces})
+        for text, word in prepared.items():
+            marked = word and MarkedWord(b"".join(map(ids_of.__getitem__, word.pieces)), word.n_feelings)
+            if marked and not marked.n_feelings and len(text) <= MAX_CACHED_CHARS:
+                cache.words[text] = marked.ids
+                continue
+            found[text] = marked
+            if len(text) <= MAX_CACHED_CHARS and not placeholder_of(text):  # names and links rarely come again
+                cache.marked[text] = marked
+        return found
+
+    def _prepare_word(self, word: str) -> PreparedWord | None:
+        placeholder = placeholder_of(word)
+        return PreparedWord([placeholder], 1) if placeholder else self.prepare_word(word)
+
+    def _tokenize(self, cache: WordCache, pieces: set[str]) -> dict[str, bytes]:
+        """Ids of words of prepared texts."""
+        found = {piece: cache.pieces[piece] for piece in pieces if piece in cache.pieces}
+        for piece in pieces:
+            if piece not in found:
+                found[piece] = np.array(self._ids_of_piece(piece), np.int32).tobytes()
+                if len(piece) <= MAX_CACHED_CHARS:
+                    cache.pieces[piece] = found[piece]
+        return found
+
+    def _ids_of_piece(self, piece: str) -> list[int]:
+        ids = self._ascii.ids_of(piece)
+        return self.tokenizer.encode(piece, add_special_tokens=False).ids if ids is None else ids
+
+
+def _join(words: Sequence[str], known: Mapping[str, bytes], found: Mapping[str, MarkedWord | None]) -> bytes | None:
+    """Ids of a text from those of its words; None where its words act on each other."""
+    marked = [found[word] for word in words if word in found]
+    n_feelings = 0
+    for mark in marked:
+        if mark is None:
+            return None
+        n_feelings += mark.n_feelings
+    if len(marked) > 1 and n_feelings > 2 and _has_run(words, known, found):
+        return None
+    return b"".join([known[word] if word in known else found[word].ids for word in words])  # type: ignore[union-attr]
+
+
+def _has_run(words: Sequence[str], known: Mapping[str, bytes], found: Mapping[str, MarkedWord | None]) -> bool:
+    """Whether neighbours hold three feelings: the third of a run is cut. A word without ids may be no word at all."""
+    n_marked = n_feelings = 0  # of neighbours
+    for word in words:
+        mark = found.get(word)
+        if mark:
+            n_marked += 1
+            n_feelings += mark.n_feelings
+            if n_marked > 1 and n_feelings > 2:
+                return True
+        elif known[word]:
+            n_marked = n_feelings = 0
+    return False

