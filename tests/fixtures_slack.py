@@ -183,11 +183,13 @@ def running_slack(port: int = 0) -> Iterator[FakeSlack]:
     handler.slack = fake  # type: ignore[attr-defined]  # the class made above
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield fake
-    fake.ended.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield fake
+    finally:
+        fake.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture
