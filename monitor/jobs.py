@@ -136,6 +136,7 @@ class Jobs:
             self._metrics.source_lag.labels(name).set(sum(lane.source.lag().values()))
             self._metrics.source_paused.labels(name).set(lane.source.paused() is not None)
             self._metrics.source_missed.labels(name).set(getattr(lane.source, "n_missed", 0))  # Kafka's alone
+            self._metrics.count_bad_files(name, getattr(lane.source, "n_bad_files", 0))  # drop folders' alone
             self._metrics.refused_commits.labels(name).set(getattr(lane.source, "n_refused_commits", 0))
         with self._health.asking("store"):
             instances.beat(self._db, self.instance, self._role, self.started_at, self._clock(), self.state())

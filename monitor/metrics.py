@@ -11,6 +11,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self._n_bad_files: dict[str, int] = {}
 
         def counter(name: str, comment: str, *labels: str) -> Counter:
             return Counter(f"sentiment_monitor_{name}", comment, labels, registry=registry)
@@ -57,6 +58,12 @@ class Metrics:
         self.model = gauge("model_info", "1 for the bundle in use", "model", "device")
         self.build = gauge("build_info", "1 for the version that runs", "version")
         self.memory_halvings = gauge("out_of_memory_halvings", "Batches halved because the GPU ran out of memory")
+
+    def count_bad_files(self, source: str, n_so_far: int) -> None:
+        """Bring dead_letters_total of whole files to `n_so_far`: a folder counts them itself."""
+        counter = self.dead_letters.labels(source, "bad_file")
+        counter.inc(n_so_far - self._n_bad_files.get(source, 0))
+        self._n_bad_files[source] = n_so_far
 
     def render(self) -> bytes:
         """The registry in Prometheus' text format."""

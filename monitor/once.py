@@ -4,10 +4,12 @@ use."""
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from monitor.errors import TooManyRefused, Unavailable
 from monitor.lanes import Lane
+from monitor.sources.drop_folder import DropFolder
 from monitor.store import alerts as alert_store
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def run_once(daemon: "Daemon", wait_s: float) -> int:
-    """0 done (also with dead letters; counts are printed), 65 too much bad input, 69 a service away or alerts
-    undelivered after `wait_s`."""
+    """0 done (also with dead letters; counts are printed), 65 too much bad input, 69 a service away, a file that
+    cannot be read, or alerts undelivered after `wait_s`."""
     try:
         daemon.load_bundle()
         daemon.wait_for("store", daemon.open_store, wait_s)
@@ -33,10 +35,16 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
         return Unavailable.exit_code
     finally:
         daemon.stop()
-    _say_counts(daemon.lanes)
-    if any(lane.was_refused or lane.source.paused() is not None for lane in daemon.lanes):
+    say_counts(daemon.lanes)
+    return exit_code_of(daemon.lanes, delivered=delivered)
+
+
+def exit_code_of(lanes: Sequence[Lane], *, delivered: bool) -> int:
+    """What a run ends with whose sources were read: 65, 69 or 0, as for `run_once`."""
+    if any(lane.was_refused or lane.source.paused() is not None for lane in lanes):
         return TooManyRefused.exit_code
-    return 0 if delivered else Unavailable.exit_code
+    is_left_behind = any(isinstance(lane.source, DropFolder) and lane.source.left_behind for lane in lanes)
+    return Unavailable.exit_code if is_left_behind or not delivered else 0
 
 
 def _read_all(daemon: "Daemon", lane: Lane, wait_s: float) -> None:
@@ -70,13 +78,26 @@ def _finish(daemon: "Daemon", wait_s: float) -> bool:
     return True
 
 
-def _say_counts(lanes: list[Lane]) -> None:
+def say_counts(lanes: Sequence[Lane]) -> None:
+    """Print what was counted and refused of each source, and what needs a person."""
     for lane in lanes:
         refused = ", ".join(f"{reason.value} {count}" for reason, count in sorted(lane.refused.items()))
         counts = f"{lane.n_inserted} counted, {lane.n_seen_before} seen before, {lane.refused.total()} refused"
         _say(f"{lane.source.name}: {counts}{f' ({refused})' if refused else ''}")
+        if isinstance(lane.source, DropFolder):
+            _say_files(lane.source)
         if lane.source.paused() is not None:
             _say(f"{lane.source.name} is paused: {lane.source.paused()}; see `sources resume {lane.source.name}`")
+
+
+def _say_files(folder: DropFolder) -> None:
+    """What the counts of rows do not tell."""
+    if folder.n_bad_files:
+        _say(f"{folder.name}: {folder.n_bad_files} files cannot be used (bad_file); failed/ has each with its report")
+    for name, reason in folder.too_bad.items():
+        _say(f"{folder.name}: failed/{name}: {reason}")
+    for name in sorted(folder.left_behind):
+        _say(f"{folder.name}: {name} cannot be read and stays where it is")
 
 
 def _say(line: str) -> None:

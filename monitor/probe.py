@@ -6,6 +6,7 @@ from pathlib import Path
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.errors import SourceUnavailable
 from monitor.settings import Secrets
+from monitor.sources.folders import is_wanted
 
 
 def look_at(source: DropFolderSection | KafkaSection, config: Config, secrets: Secrets) -> str:
@@ -28,7 +29,7 @@ def n_waiting_files(folder: Path) -> int:
     """Files that a drop folder would take; 0 where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return sum(_is_csv(entry.name) and entry.is_file(follow_symlinks=False) for entry in entries)
+            return sum(is_wanted(entry.name) and entry.is_file(follow_symlinks=False) for entry in entries)
     except OSError:
         return 0
 
@@ -44,7 +45,3 @@ def _look_at_folder(folder: Path) -> str:
     if parent != folder:
         return f"{folder} is made at the first start"
     return f"{folder}: {n_waiting_files(folder)} files wait"
-
-
-def _is_csv(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith((".csv", ".csv.gz"))

@@ -178,7 +178,7 @@ _CUT_SHORT = "it is not a whole gzip file; it may have been cut short on the way
         ("a.csv", _zip(), "it is a workbook or a zip archive, not text; export it as CSV UTF-8"),
         ("a.csv", gzip.compress(_WHOLE.encode(), mtime=0), "it is compressed; name it .csv.gz"),
         ("a.csv", '"created_at,text\n2026-11-20,x\n',
-         "its header row cannot be read: a quote opened in the record on line 1 is never closed"),
+         "its header row cannot be read: a quote opened in it is never closed"),
         ("a.csv.gz", _WHOLE.encode(), _CUT_SHORT),
         ("a.csv.gz", gzip.compress(_WHOLE.encode() * 50, mtime=0)[:-9], _CUT_SHORT),
         ("a.csv.gz", gzip.compress(_WHOLE.encode(), mtime=0)[:-8] + bytes(8), _CUT_SHORT),
@@ -187,7 +187,7 @@ _CUT_SHORT = "it is not a whole gzip file; it may have been cut short on the way
 def test_an_unusable_file_is_one_dead_letter(intake: Intake, name: str, content: str | bytes, sentence: str) -> None:
     """Before a row of it counts it lies in failed/, with a sentence that a person understands."""
     intake.drop(content, name)
-    assert (intake.letters, intake.details) == ([("bad_file", -1)], [sentence])
+    assert (intake.letters, intake.details) == ([("bad_file", -1)], [f"{name}: {sentence}"])
     assert intake.names("failed") == [name]
     assert intake.report().startswith(f"{name}: failed: {sentence}\n")
 

@@ -1,6 +1,7 @@
 """The daemon as a process: start, readiness, signals, exit codes, a second daemon, reload, and how `--once` ends."""
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -50,8 +51,12 @@ def test_a_ready_daemon_counts_what_is_dropped(running: DaemonProcess) -> None:
         lambda: n_posts(url_in(folder)) == n_before + 70 and is_refreshed(url_in(folder)),
         "the posts and their daily rows",
     )
-    metric = 'sentiment_monitor_posts_saved_total{outcome="inserted",source="inbox"} 70.0'
-    wait_until(lambda: metric in running.ask("/metrics")[1], "the metric")
+    drop(folder, "empty.csv", b"")
+    for metric in (
+        'posts_saved_total{outcome="inserted",source="inbox"} 70.0',
+        'dead_letters_total{reason="bad_file",source="inbox"} 1.0',
+    ):
+        wait_until(lambda metric=metric: f"sentiment_monitor_{metric}" in running.ask("/metrics")[1], metric)  # type: ignore[misc]
     events = [json.loads(line)["event"] for line in running.log().splitlines()]
     assert {"bundle loaded", "started", "a file is through"} <= set(events)
 
@@ -198,7 +203,9 @@ def test_once_ends_with_65_after_too_much_bad_input(
     assert n_posts(url_in(tmp_path)) == 60
     assert [path.name[17:] for path in sorted((tmp_path / "inbox" / "failed").glob("*.csv"))] == ["a-bad.csv"]
     assert [path.name[17:] for path in sorted((tmp_path / "inbox" / "done").glob("*.csv"))] == ["b-good.csv"]
-    assert "60 counted" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "60 counted" in printed
+    assert re.search(r"inbox: failed/\S+-a-bad\.csv: \d+ of the last \d+ .*empty_text \d+ \(first on line 3", printed)
 
 
 @pytest.mark.parametrize("url", ["postgresql://monitor@127.0.0.1:1/none", "sqlite:////proc/none/sentiment.db"])

@@ -55,7 +55,8 @@ def test_bad_rows_are_refused_where_they_stand_and_the_rows_around_them_count(
     ]
     content = drop(tmp_path, "rows.csv", "".join([*lines, *odd]).encode())
     assert run_once(config) == 0
-    letters = select(url_in(tmp_path), "SELECT position, reason, raw FROM dead_letters ORDER BY position")
+    letters = select(url_in(tmp_path), "SELECT position, reason, detail, raw FROM dead_letters ORDER BY position")
+    assert letters["detail"].str.fullmatch(r"line \d+ of rows\.csv: .+").all()
     assert list(zip(letters["position"], letters["reason"], strict=True)) == expected
     for (_, row), raw in zip(BAD_ROWS, letters["raw"], strict=True):
         assert raw == (HEADER.replace("\n", "\r\n") + row).encode()[:65_536]
@@ -98,7 +99,9 @@ def test_unusable_files_go_to_failed_with_a_sentence_and_the_next_one_counts(
         (tmp_path / "inbox" / name).write_bytes(b"created_at,text\n2026-11-20,hello\n")
     drop(tmp_path, "zipped.csv.gz", gzip.compress(b"\xef\xbb\xbf Created_At , TEXT \r\n2026-11-20,hello\r\n"))
     assert run_once(config) == 0
-    assert "inbox: 1 counted" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "inbox: 1 counted" in printed
+    assert f"inbox: {len(BAD_FILES)} files cannot be used (bad_file)" in printed
     letters = select(url_in(tmp_path), "SELECT position, reason, detail, raw FROM dead_letters")
     assert list(letters["position"]) == [-1] * len(BAD_FILES)
     assert set(letters["reason"]) == {"bad_file"}
@@ -106,5 +109,6 @@ def test_unusable_files_go_to_failed_with_a_sentence_and_the_next_one_counts(
     for name, content, words in BAD_FILES:
         (report,) = (tmp_path / "inbox" / "failed").glob(f"*-{name}.report.txt")
         assert words in report.read_text()
+        assert letters["detail"].str.startswith(f"{name}: ").sum() == 1
         assert (report.parent / report.name.removesuffix(".report.txt")).read_bytes() == content
     assert {path.name for path in (tmp_path / "inbox").iterdir() if path.is_file()} == untouched

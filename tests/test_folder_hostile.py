@@ -277,7 +277,7 @@ def test_a_compression_bomb_is_stopped_by_size_and_ratio(folder: Folder) -> None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
     [letter] = folder.positions.dead_files
     assert (letter.reason, letter.place.offset) == (Reason.BAD_FILE, -1)
-    assert letter.detail == "it grows more than 200 times when decompressed"
+    assert letter.detail == "bomb.csv.gz: it grows more than 200 times when decompressed"
     assert folder.names("failed") == [f"{STAMP}-bomb.csv.gz", f"{STAMP}-bomb.csv.gz.report.txt"]
 
 

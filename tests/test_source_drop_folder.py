@@ -8,14 +8,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from monitor import once
+from monitor.batching import BatchLimits
 from monitor.config import DropFolderSection
 from monitor.errors import SourceUnavailable, StoreUnavailable
+from monitor.lanes import Lane
 from monitor.parsing import Parser
 from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, StreamPartition
 from monitor.sources.csv_rows import rows_of
@@ -40,6 +45,9 @@ class Clock:
 
     def advance(self, **delta: float) -> None:
         self.now += timedelta(**delta)
+
+
+NOBODY = 65534
 
 
 class Inbox:
@@ -301,7 +309,7 @@ def test_bad_rows_are_refused_with_their_lines_and_bytes(inbox: Inbox) -> None:
         ("bad_row", 5, 2),
     ]
     assert letters[0].raw == b"created_at,text,user_id\r\n2026-11-20,few\n"
-    assert "line 4" in letters[0].detail
+    assert letters[0].detail == "line 4 of posts.csv: it has 2 fields, the header has 3"
 
 
 def test_header_names_in_any_case_order_and_mapping(tmp_path: Path) -> None:
@@ -443,6 +451,39 @@ def test_a_file_that_vanishes_is_forgotten(inbox: Inbox) -> None:
     path.unlink()
     assert inbox.read() == []
     assert inbox.source.reached_end()
+
+
+@contextmanager
+def without_privileges() -> Iterator[Path]:
+    """A folder of a user for whom permissions count, and this process as that user: root may read everything."""
+    is_root = os.geteuid() == 0
+    with TemporaryDirectory() as folder:
+        if is_root:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_an_unreadable_file_is_left_behind_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are read, the file stays, `run --once` names it and ends with 69; readable again, it is taken."""
+    with without_privileges() as folder:
+        inbox = Inbox(folder / "inbox")
+        inbox.drop("locked.csv", HEADER + "2026-11-20,later,u\n").chmod(0)
+        inbox.drop("open.csv", HEADER + "2026-11-20,now,u\n")
+        assert texts_of(inbox.read()) == ["now"]
+        lane = Lane(inbox.source, BatchLimits(100, 1000, 0))
+        once.say_counts([lane])
+        assert "inbox: locked.csv cannot be read and stays where it is" in capsys.readouterr().out
+        assert once.exit_code_of([lane], delivered=True) == 69
+        (inbox.path / "locked.csv").chmod(0o600)
+        inbox.drop("locked.csv", HEADER + "2026-11-20,later,u\n", age_s=30)
+        assert texts_of(inbox.read()) == ["later"]
+        assert once.exit_code_of([lane], delivered=True) == 0
+        inbox.source.close()
 
 
 def test_a_folder_that_vanishes_is_waited_for(inbox: Inbox) -> None:

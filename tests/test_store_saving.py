@@ -207,7 +207,7 @@ def test_too_many_refused_stores_nothing(database: Database) -> None:
 
 
 def test_a_refusal_tells_reasons_and_places(database: Database) -> None:
-    """Nothing of the batch is stored, so the refusal itself counts its reasons and says where the first of each lies."""
+    """Nothing of the batch is stored, so the refusal counts its reasons and says where the first of each lies."""
     Saver(database, rules()).save(scored([post(0, id="same", text="first")]))
     messages = [msgspec.structs.replace(letter(offset), line=None) for offset in range(2, 102)]
     records = [post(1, id="same", text="other"), *messages, letter(102, Reason.EMPTY_TEXT)]

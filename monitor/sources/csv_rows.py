@@ -119,20 +119,14 @@ def rows_of(stream: BinaryIO, max_record_bytes: int = MAX_RECORD_BYTES) -> Itera
         except StopIteration:
             return
         except csv.Error as error:
-            yield CsvRow(line, lines.end_record(), [], Reason.BAD_ROW, f"line {line} is not CSV: {error}")
+            yield CsvRow(line, lines.end_record(), [], Reason.BAD_ROW, f"it is not CSV: {error}")
         except UnicodeDecodeError:
-            yield CsvRow(line, lines.end_record(), [], Reason.BAD_ENCODING, f"the record on line {line} is not UTF-8")
+            yield CsvRow(line, lines.end_record(), [], Reason.BAD_ENCODING, "it is not UTF-8")
         except _RecordTooLong:
-            detail = f"the record on line {line} is longer than {max_record_bytes} bytes: a quote may not be closed"
+            detail = f"it is longer than {max_record_bytes} bytes: a quote may not be closed"
             yield CsvRow(line, lines.give_back(), [], Reason.RECORD_TOO_LONG, detail)
         except _UnclosedQuote:
-            yield CsvRow(
-                line,
-                lines.give_back(),
-                [],
-                Reason.BAD_ROW,
-                f"a quote opened in the record on line {line} is never closed",
-            )
+            yield CsvRow(line, lines.give_back(), [], Reason.BAD_ROW, "a quote opened in it is never closed")
         else:
             raw = lines.end_record()
             if cells and (len(cells) > 1 or cells[0].strip()):

@@ -71,7 +71,7 @@ class DropFolder:
         self._reading: tuple[TakenFile, FileRows] | None = None
         self._polled: list[TakenFile] = []  # to their ends, the last batch not saved yet
         self._ends = FileEnds(section.name, self.folders, positions, clock, keep_text=keep_text)
-        self._refused: frozenset[str] = frozenset()  # replaced as a whole: other threads read it
+        self._refused: Mapping[str, str] = {}  # taken name -> why; replaced as a whole: other threads read it
         self._marked: frozenset[str] = frozenset()
 
     # ---- protocols.Source ----------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class DropFolder:
 
     def refuse(self, batch: Batch, reason: str) -> None:
         if batch.file is not None and batch.file not in self._refused:
-            self._refused |= {batch.file}
+            self._refused = {**self._refused, batch.file: reason}
             self._end(batch.file, FAILED, reason)
 
     def rewind(self) -> None:
@@ -142,6 +142,21 @@ class DropFolder:
         self._stop_reading()
         self._stop_inspecting()
         self.folders.close()
+
+    @property
+    def n_bad_files(self) -> int:
+        """Files refused as a whole, `bad_file`, since the start. Any thread."""
+        return self._ends.n_bad_files
+
+    @property
+    def too_bad(self) -> Mapping[str, str]:
+        """Files with too many bad rows, by their names in failed/, and why. Any thread."""
+        return self._refused
+
+    @property
+    def left_behind(self) -> set[str]:
+        """Files that lie in the folder and cannot be read."""
+        return self._waiting.unreadable
 
     # ---- what lies ahead -----------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class FileEnds:
         self._clock = clock
         self._keep_text = keep_text
         self._waiting: deque[_Ending] = deque()
+        self.n_bad_files = 0  # refused as a whole since the start
 
     @property
     def taken_names(self) -> set[str]:
@@ -71,8 +72,10 @@ class FileEnds:
         taken_name = self._folders.free_name(file.name, now)
         with self._folders.errors():
             raw, is_cut = head_of(file.path)
-        letter = DeadLetter(self._source, Place(sha256, 0, -1), now, Reason.BAD_FILE, sentence, raw, is_cut)
+        detail = f"{file.name}: {sentence}"
+        letter = DeadLetter(self._source, Place(sha256, 0, -1), now, Reason.BAD_FILE, detail, raw, is_cut)
         self._positions.save_dead_file(letter)
         report = report_of(file.name, FAILED, FileCounts(0, 0, {}), sentence)
         self._folders.end(file.path, taken_name, FAILED, report, keep=self._keep_text)
+        self.n_bad_files += 1
         log.warning("a file cannot be used", extra={"source": self._source, "file": file.name, "why": sentence})

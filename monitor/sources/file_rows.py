@@ -4,8 +4,10 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from monitor.parsing import Arrival, Parser
-from monitor.posts import Place, Reason, Record
+from monitor.posts import DeadLetter, Place, Reason, Record
 from monitor.sources.csv_rows import CsvRow, Header, rows_of
 from monitor.sources.inspection import open_content
 from monitor.sources.occurrences import Occurrences
@@ -72,7 +74,10 @@ class FileRows:
         label = f"{self._taken.sha256[:12]}:{self.next_row}"
         self.next_row += 1
         arrival = Arrival(place, label, self._taken.taken_at, self._header_line + row.raw, row.line)
-        return record_of(row, self._header, arrival, self._parser, self._count_equal)
+        record = record_of(row, self._header, arrival, self._parser, self._count_equal)
+        if isinstance(record, DeadLetter):
+            return replace(record, detail=f"line {row.line} of {self._taken.name}: {record.detail}")
+        return record
 
 
 def record_of(row: CsvRow, header: Header, arrival: Arrival, parser: Parser, count_equal: Occurrences) -> Record:
@@ -80,6 +85,6 @@ def record_of(row: CsvRow, header: Header, arrival: Arrival, parser: Parser, cou
     if row.reason is not None:
         return parser.dead_letter(arrival, row.reason, row.detail)
     if len(row.cells) != header.n_cells:
-        detail = f"line {row.line} has {len(row.cells)} fields, the header has {header.n_cells}"
+        detail = f"it has {len(row.cells)} fields, the header has {header.n_cells}"
         return parser.dead_letter(arrival, Reason.BAD_ROW, detail)
     return parser.parse_row(header.fields_of(row.cells), arrival, count_equal)

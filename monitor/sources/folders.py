@@ -169,7 +169,7 @@ def _files_in(folder: Path, *, taken: bool) -> list[Waiting]:
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # gone since the listing
-                if _is_wanted(entry.name) and entry.is_file(follow_symlinks=False):
+                if is_wanted(entry.name) and entry.is_file(follow_symlinks=False):
                     name = original_name(entry.name) if taken else entry.name
                     found.append(_seen(entry.path, _storable(name), entry.stat(follow_symlinks=False)))
     return sorted(found, key=lambda file: (file.mtime_ns, file.place))
@@ -194,7 +194,8 @@ def _storable(name: str) -> str:
     return "".join(char if char.isprintable() else "_" for char in text)
 
 
-def _is_wanted(name: str) -> bool:
+def is_wanted(name: str) -> bool:
+    """Whether a file of this name is taken, if it is a file."""
     lowered = name.lower()
     return not lowered.startswith(".") and lowered.endswith((".csv", ".csv.gz"))
 

@@ -40,6 +40,11 @@ class WaitingFiles:
         return {file.name for file in list(self._files)}
 
     @property
+    def unreadable(self) -> set[str]:
+        """Names of the files that stay where they are, for they cannot be read."""
+        return {file.name for file in list(self._unreadable)}
+
+    @property
     def settled_bytes(self) -> int:
         """Size of the files that could be taken now, together."""
         return sum(file.size for file in list(self._files) if self._is_settled(file))

@@ -211,7 +211,10 @@ def _find_outcomes(connection: Connection, work: _Work, inserted: set[str], know
 
 
 def _conflict(post: Post, reason: Reason, scored: ScoredBatch) -> DeadLetter:
-    return DeadLetter(post.source, post.place, scored.scored_at, reason, _DETAILS[reason], post.raw, line=post.line)
+    detail = _DETAILS[reason]
+    if scored.batch.file is not None:
+        detail = f"line {post.line} of {scored.batch.file.partition('-')[2]}: {detail}"  # taken as STAMP-NAME
+    return DeadLetter(post.source, post.place, scored.scored_at, reason, detail, post.raw, line=post.line)
 
 
 def _move_positions_in(
