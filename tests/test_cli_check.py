@@ -1,18 +1,22 @@
 """`check`: a line for every part, and the exit code of the worst. `alerts test`: the way to Slack."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from batches import NOW
 from cli_runs import Cli, make_cli, seed
 from fixtures_slack import Answer, FakeSlack
+from privileges import without_privileges
 from tiny_models import make_bundle
 
 from monitor import device
 from monitor.config import Config
+from monitor.errors import StoreUnavailable
+from monitor.posts import StreamPartition
 from monitor.store import alerts as alert_store
-from monitor.store import evaluation
+from monitor.store import evaluation, positions
 from monitor.store.database import Database
 
 PARTS = ["configuration", "bundle", "device", "store", "source inbox", "Slack"]
@@ -76,6 +80,37 @@ def test_a_database_that_is_away_is_69(tmp_path: Path, bundle: Path) -> None:
     lines = lines_of(cli, 69)
     assert [part for part, line in lines.items() if line.startswith("FAIL")] == ["store"]
     assert "geheim" not in cli.run("check").output
+
+
+def test_a_database_that_cannot_be_made_is_69(tmp_path: Path, bundle: Path) -> None:
+    """Where its folder cannot be written, the first start would wait in vain."""
+    cli = make_cli(tmp_path, "sqlite:////proc/none/sentiment.db", scoring={"bundle": str(bundle)})
+    lines = lines_of(cli, 69)
+    assert [part for part, line in lines.items() if line.startswith("FAIL")] == ["store"]
+    assert "/proc/none/sentiment.db cannot be made" in lines["store"]
+
+
+def test_a_database_that_cannot_be_written_is_told(sqlite_url: str) -> None:
+    """One that answers and takes nothing is not in order."""
+    content = Path(sqlite_url.removeprefix("sqlite:///")).read_bytes()
+    with without_privileges() as folder:
+        path = folder / "sentiment.db"
+        path.write_bytes(content)
+        with closing(Database(f"sqlite:///{path}")) as database:
+            positions.check_writable(database)
+        path.chmod(0o444)
+        with closing(Database(f"sqlite:///{path}")) as database, pytest.raises(StoreUnavailable, match="readonly"):
+            positions.check_writable(database)
+
+
+def test_a_paused_source_is_69(cli: Cli, tmp_path: Path, sqlite_url: str) -> None:
+    """It waits for a person, and its line says why it does."""
+    (tmp_path / "inbox").mkdir()
+    with closing(Database(sqlite_url)) as database:
+        positions.pause(database, "inbox", "60 of the last 100", {StreamPartition("posts@1", 0): 0})
+    line = lines_of(cli, 69)["source inbox"]
+    assert line.startswith("FAIL")
+    assert "paused: 60 of the last 100; `sources resume inbox`" in line
 
 
 def test_an_unmigrated_database_is_78_when_it_is_migrated_by_hand(tmp_path: Path, bundle: Path) -> None:

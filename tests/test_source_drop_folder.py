@@ -8,13 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from privileges import without_privileges
 
 from monitor import once
 from monitor.batching import BatchLimits
@@ -45,9 +44,6 @@ class Clock:
 
     def advance(self, **delta: float) -> None:
         self.now += timedelta(**delta)
-
-
-NOBODY = 65534
 
 
 class Inbox:
@@ -451,21 +447,6 @@ def test_a_file_that_vanishes_is_forgotten(inbox: Inbox) -> None:
     path.unlink()
     assert inbox.read() == []
     assert inbox.source.reached_end()
-
-
-@contextmanager
-def without_privileges() -> Iterator[Path]:
-    """A folder of a user for whom permissions count, and this process as that user: root may read everything."""
-    is_root = os.geteuid() == 0
-    with TemporaryDirectory() as folder:
-        if is_root:
-            os.chown(folder, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            if is_root:
-                os.seteuid(0)
 
 
 def test_an_unreadable_file_is_left_behind_and_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, config_path: Path, *, show: bool) -> None:
     """Say whether configuration, bundle, device, store, sources and Slack are in order.
 
-    Exit codes: 0 all in order, 78 configuration, bundle or schema need a change, 69 a service does not answer.
+    Exit codes: 0 all in order, 78 configuration, bundle or schema need a change, 69 a service does not answer or a source is
+    paused.
     """
     from monitor import settings
 
@@ -106,10 +107,11 @@ def _device(config: "Config") -> Finding:
 
 def _store(config: "Config", db: "Database") -> str:
     from monitor.errors import ConfigError
-    from monitor.store import migrate
+    from monitor.store import migrate, positions
     from monitor.store import settings as store_settings
 
     if db.path is not None and not db.path.exists():
+        _check_can_be_made(db.path)
         if not config.store.migrate_on_start:
             raise ConfigError(f"there is no database at {db.path}; run `sentiment-monitor db upgrade`")
         return f"{db.describe()} is made at the first start"
@@ -125,15 +127,32 @@ def _store(config: "Config", db: "Database") -> str:
         raise ConfigError(
             f"its days are counted in {zone}, not {config.time_zone}; `sentiment-monitor db rebuild-days` changes that"
         )
+    positions.check_writable(db)
     return f"{db.describe()}, schema {version}, up to date"
+
+
+def _check_can_be_made(path: Path) -> None:
+    """Raise Unavailable where no file can be made at `path`, whose folder need not be there yet; nothing is left."""
+    from tempfile import TemporaryFile
+
+    from monitor.errors import StoreUnavailable
+
+    folder = next(folder for folder in path.parents if folder.exists())
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be made: {folder}: {error.strerror}") from error
 
 
 def _source(source: "AnySource", config: "Config", secrets: "Secrets", db: "Database") -> str:
     from monitor import probe
+    from monitor.errors import Unavailable
 
     sentence = probe.look_at(source, config, secrets)
     reason = _paused(db).get(source.name)
-    return f"{sentence}; PAUSED: {reason}; `sources resume {source.name}` lets it read again" if reason else sentence
+    if reason:
+        raise Unavailable(f"paused: {reason}; `sources resume {source.name}` lets it read again")
+    return sentence
 
 
 def _paused(db: "Database") -> dict[str, str]:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, false, select, update
 
 from monitor.posts import StreamPartition
 from monitor.store.database import Database, insert_into
@@ -97,6 +97,12 @@ def listing(db: Database) -> list[PositionRow]:
     statement = select(positions).order_by(positions.c.source, positions.c.stream, positions.c.partition)
     rows = db.read(lambda connection: connection.execute(statement).all())
     return [PositionRow(row.source, row.stream, row.partition, row.next_offset, row.paused_reason) for row in rows]
+
+
+def check_writable(db: Database) -> None:
+    """A write that changes nothing; raises StoreUnavailable or ConfigError where it is not allowed."""
+    nothing = update(positions).where(false()).values(next_offset=positions.c.next_offset)
+    db.run(lambda connection: connection.execute(nothing))
 
 
 def reset_outcomes(db: Database, source: str) -> None:
