@@ -11,7 +11,17 @@ import numpy as np
 
 from models.baselines import BagOfWords, Baseline, Vader
 from models.bundle import Bundle, read_manifest
-from models.corpora import CLASSES, TEST_SPLIT, Corpus, CorpusError, find_data, load_csv, load_sources, load_test
+from models.corpora import (
+    CLASSES,
+    OWN_LABELS,
+    TEST_SPLIT,
+    Corpus,
+    CorpusError,
+    find_data,
+    load_csv,
+    load_sources,
+    load_test,
+)
 from models.manifest import CARD, REPORT, Manifest, canonical_json
 from models.measures import (
     FloatArray,
@@ -92,7 +102,7 @@ def _baselines(manifest: Manifest | None, data: Path | None) -> list[Baseline]:
 
 def _training_posts(manifest: Manifest, data: Path) -> list[Corpus]:
     stages = manifest.trained.get("recipe", {}).get("stages", [])
-    names = [name for name in (stages[-1]["posts"] if stages else {}) if name != "labels"] or ["semeval"]
+    names = [name for name in (stages[-1]["posts"] if stages else {}) if name != OWN_LABELS] or ["semeval"]
     check_keys = {key for corpus in check_sets().values() for key in corpus.keys}
     loaded = [corpus.without(check_keys) for corpus in load_sources(data, names).values()]
     return [corpus for corpus in loaded if len(set(corpus.labels)) == len(CLASSES)]

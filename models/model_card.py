@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from models.corpora import OWN_LABELS
 from models.manifest import Manifest
 
 COLUMNS = {
@@ -15,11 +16,17 @@ COLUMNS = {
     "ece": "ECE",
     "ece_pos_prob_balanced": "ECE pos_prob",
 }
-SET_NAMES = {"2016test": "SemEval 2016test", "plain_posts": "plain posts", "hard_posts": "hard posts"}
+SET_NAMES = {
+    "development": "held-out posts",
+    "2016test": "SemEval 2016test",
+    "plain_posts": "plain posts",
+    "hard_posts": "hard posts",
+}
 STARTS = {
     "encoder": "Subwords and the first values of their vectors are those of the encoder all-MiniLM-L6-v2 (Apache-2.0).",
     "texts": "Its words are the most frequent ones of the training posts.",
 }
+SOURCE_NAMES = {OWN_LABELS: "posts"}
 SYSTEMS = ("network", "bag of words", "VADER")
 
 
@@ -68,7 +75,7 @@ def _stage_lines(manifest: Manifest) -> str:
     stages = manifest.trained.get("recipe", {}).get("stages", [])
     return "\n".join(
         f"- `{stage['name']}`, up to {stage['epochs']} epochs of "
-        + ", ".join(f"{count:,} {source}" for source, count in stage["posts"].items())
+        + ", ".join(f"{count:,} {SOURCE_NAMES.get(source, source)}" for source, count in stage["posts"].items())
         for stage in stages
     )
 
@@ -78,6 +85,8 @@ def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     recipe = manifest.trained.get("recipe", {})
     network = manifest.network
     first = report["sets"][report["headline_set"]]["network"]
+    is_own = any(OWN_LABELS in stage["posts"] for stage in recipe.get("stages", []))
+    parts = OWN_PARTS if is_own else CORPORA_PARTS
     return CARD_TEXT.format(
         name=manifest.name,
         description=recipe.get("description", ""),
@@ -88,15 +97,73 @@ def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         embedding=network["embedding"],
         parameters=report["parameters"],
         mebibytes=report["bytes"] / 2**20,
-        start=STARTS.get(recipe.get("vocabulary", {}).get("start", ""), ""),
-        stages=_stage_lines(manifest),
-        seed=recipe.get("seed", ""),
-        development=recipe.get("development_posts", 0),
+        start=_start(manifest),
+        origin=_origin(manifest, parts["origin"]),
+        checks=CHECKS if {"plain_posts", "hard_posts"} & set(report["sets"]) else "",
+        figures=parts["figures"],
+        limits=parts["limits"].format(languages=", ".join(manifest.languages)),
         headline_set=SET_NAMES.get(report["headline_set"], report["headline_set"]),
         table=render(report),
         class_table=_class_table(first),
     )
 
+
+def _start(manifest: Manifest) -> str:
+    """Where words and first weights come from."""
+    bundle = manifest.trained.get("start")
+    if bundle:
+        return f"Its words and first weights are those of the bundle {bundle['name']} ({bundle['sha256'][:8]})."
+    return STARTS.get(manifest.trained.get("recipe", {}).get("vocabulary", {}).get("start", ""), "")
+
+
+def _origin(manifest: Manifest, text: str) -> str:
+    recipe = manifest.trained.get("recipe", {})
+    return text.format(
+        recipe=recipe.get("name", manifest.name),
+        seed=recipe.get("seed", ""),
+        stages=_stage_lines(manifest),
+        held_out=manifest.trained.get("held_out_posts", recipe.get("development_posts", 0)),
+        files=", ".join(manifest.trained.get("data_sha256", {})),
+    )
+
+
+CHECKS = "\nThe plain and hard posts were written before the first training and are never trained on.\n"
+
+#: what is said of a training on the public corpora
+CORPORA_PARTS = {
+    "origin": """`sentiment-monitor model train {recipe}`, seed {seed}. Posts of public research corpora in each epoch:
+
+{stages}
+
+{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration. The split
+`2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
+hashes of the data and the course of the training.""",
+    "figures": "",
+    "limits": """\
+For the mean over many posts about a brand. A single post is often misread: sarcasm, comparisons in which the brand
+loses or wins, praise and complaint in one post, news whose event is good or bad while its tone is neutral, and slang
+younger than 2020, which hardly any training post has. It reads English; other languages get scores that mean little.
+Most training posts are tweets of 2009 to 2016. Labels of the corpora disagree with each other on what is neutral. It
+is not made for judging persons.""",
+}
+
+#: and of one on posts of one's own
+OWN_PARTS = {
+    "origin": """`sentiment-monitor model train {recipe} --data {files}`, seed {seed}. Posts of that file in each epoch:
+
+{stages}
+
+{held_out:,} other posts of the file were held out for early stopping and for the calibration. `manifest.json` has the
+hash of the file and the course of the training.""",
+    "figures": """
+The held-out posts were not trained on, but the epoch and the calibration were chosen by them: on other posts the
+figures may be a little worse. `sentiment-monitor model evaluate` measures on labelled posts that took no part.
+""",
+    "limits": """\
+For the mean over many posts like those that it was trained on. A single post is often misread: sarcasm, comparisons,
+praise and complaint in one post, news whose event is good or bad while its tone is neutral. Languages: {languages};
+others get scores that mean little. It is not made for judging persons.""",
+}
 
 CARD_TEXT = """# {name}
 
@@ -108,29 +175,17 @@ subwords of width {embedding}; {parameters:,} parameters, {mebibytes:.1f} MiB in
 {start}
 
 ## What it was trained on
-`sentiment-monitor model train {name}`, seed {seed}. Posts of public research corpora in each epoch:
-
-{stages}
-
-{development:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration. The split
-`2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
-hashes of the data and the course of the training.
+{origin}
 
 ## How good it is
 {table}
-
+{figures}
 Log loss and ECE of pos_prob weigh the classes alike, as the calibration does: probabilities hold for a population
 with equal shares of the classes. In pos_prob a neutral post counts 0.5. "Two-class" is pos_prob >= 0.5 on posts with
 a side. {headline_set} by class:
 
 {class_table}
-
-The plain and hard posts were written before the first training and are never trained on.
-
+{checks}
 ## What it is for, and what it is bad at
-For the mean over many posts about a brand. A single post is often misread: sarcasm, comparisons in which the brand
-loses or wins, praise and complaint in one post, news whose event is good or bad while its tone is neutral, and slang
-younger than 2020, which hardly any training post has. It reads English; other languages get scores that mean little.
-Most training posts are tweets of 2009 to 2016. Labels of the corpora disagree with each other on what is neutral. It
-is not made for judging persons.
+{limits}
 """

@@ -6,18 +6,27 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
-from models.corpora import CLASSES, Corpus, find_data, hold_out, load_csv, load_sources
+from models.corpora import CLASSES, OWN_LABELS, Corpus, CorpusError, find_data, hold_out, load_csv, load_sources
 from models.evaluate import evaluate, report_on, save_report
-from models.manifest import TOKENIZER, WEIGHTS, BundleError, Manifest, file_sha256, read_manifest
+from models.manifest import (
+    MAX_NAME_CHARS,
+    TOKENIZER,
+    WEIGHTS,
+    BundleError,
+    Manifest,
+    file_sha256,
+    read_manifest,
+)
 from models.mixture import EncodedCorpus, Mixture
 from models.networks import GruClassifier, GruShape
-from models.recipe import Recipe, Stage, find_recipe, read_recipe
+from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of
 from models.vocabulary import (
@@ -30,8 +39,10 @@ from models.vocabulary import (
 )
 
 LOG = logging.getLogger(__name__)
-OWN_LABELS = "labels"
 OWN_DEVELOPMENT_SHARE = 0.15
+MIN_OWN_POSTS = 100
+MIN_OWN_POSTS_OF_CLASS = 10  #: of each class that occurs
+SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 
 def train(
@@ -41,17 +52,26 @@ def train(
     init: Path | None = None,
     seed: int | None = None,
 ) -> Path:
-    """Train `recipe` and write its bundle to `out` (default `bundles/NAME`); returns that folder.
+    """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
 
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns;
-    `init` a bundle to start from, whose vocabulary is kept. An interrupted training goes on from its checkpoint beside
-    `out` when called again. Raises RecipeError, CorpusError, BundleError before any time is spent.
+    `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
+    shipped bundle, unless another is given. An interrupted training goes on from its checkpoint beside `out` when
+    called again. Raises RecipeError, CorpusError, BundleError before any time is spent.
     """
     plan = read_recipe(find_recipe(recipe))
     plan = plan if seed is None else replace(plan, seed=seed)
-    folder = out or Path("bundles") / plan.name
+    folder = _checked_folder(out or Path("bundles") / plan.name)
+    place = find_data(data)
+    init = init or _usual_start(recipe, place)
     starts_from = None if init is None else _read_start(init)
-    plan, sources, development, hashes = load_posts(plan, find_data(data))
+    if starts_from is not None:
+        plan = replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens)
+    elif plan.vocabulary.start == "encoder":
+        encoder_folder()
+    LOG.info("reading labelled posts")
+    plan, sources, development, hashes = load_posts(plan, place)
+    LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
     held_out = _encode(encoder, development)
@@ -59,11 +79,30 @@ def train(
     trainer = Trainer(network, plan, mixtures, held_out)
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from))
-    _write(folder, plan, trainer, encoder, held_out, hashes)
+    _write(folder, plan, trainer, encoder, held_out, hashes, starts_from)
+    LOG.info("measuring %s", folder.name)
     own = {"development": development} if OWN_LABELS in sources else None
     save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
     checkpoint.unlink(missing_ok=True)
     return folder
+
+
+def _checked_folder(folder: Path) -> Path:
+    """The folder, if its own name can be a bundle's. Raises RecipeError."""
+    folder = folder if folder.name else folder.resolve()
+    if not 0 < len(folder.name) <= MAX_NAME_CHARS or not folder.name.isprintable():
+        raise RecipeError(
+            f"a bundle is named like its folder, with 1 to {MAX_NAME_CHARS} characters that can be printed,"
+            f" which {str(folder)!r} does not end in"
+        )
+    return folder
+
+
+def _usual_start(recipe: str | Path, data: Path) -> Path | None:
+    """The shipped bundle of a shipped recipe for posts of one's own: too few to teach a network all its words."""
+    shipped = SHIPPED_BUNDLES / recipe
+    is_named = Path(recipe).suffix == "" and Path(recipe).name == str(recipe)
+    return shipped if is_named and data.is_file() and shipped.is_dir() else None
 
 
 def _read_start(init: Path) -> Manifest:
@@ -77,7 +116,7 @@ def _read_start(init: Path) -> Manifest:
 def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Corpus, dict[str, str]]:
     """(recipe as it will run, posts to train on by source, development posts, SHA-256 of each file read)."""
     if data.is_file():
-        corpus = load_csv(data)
+        corpus = _load_own(data)
         rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
         last = plan.stages[-1]
         own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
@@ -87,6 +126,19 @@ def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Cor
     kept_out = set(development.keys)
     sources = {name: corpus.without(kept_out) for name, corpus in sources.items()} | {"semeval": rest}
     return plan, sources, development, {path.name: file_sha256(path) for path in sorted(data.glob("*.csv.gz"))}
+
+
+def _load_own(path: Path) -> Corpus:
+    """One's own labelled posts. Raises CorpusError where they are too few to learn from and to hold some out."""
+    corpus = load_csv(path)
+    counts = {name: corpus.labels.count(i) for i, name in enumerate(CLASSES)}
+    if len(corpus) < MIN_OWN_POSTS or any(0 < n < MIN_OWN_POSTS_OF_CLASS for n in counts.values()):
+        found = ", ".join(f"{n} {name}" for name, n in counts.items())
+        raise CorpusError(
+            f"{path} has {len(corpus)} different posts ({found}); training needs at least {MIN_OWN_POSTS},"
+            f" and {MIN_OWN_POSTS_OF_CLASS} of each label that occurs"
+        )
+    return corpus
 
 
 def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
@@ -131,12 +183,16 @@ def _write(
     encoder: TextEncoder,
     held_out: EncodedCorpus,
     hashes: Mapping[str, str],
+    starts_from: Manifest | None,
 ) -> None:
     network = trainer.network
     calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
-    trained = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
+    trained: dict[str, Any] = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
+    trained["held_out_posts"] = len(held_out.labels)
+    if starts_from is not None:
+        trained["start"] = {"name": starts_from.name, "sha256": starts_from.sha256}
     manifest = Manifest(
-        name=plan.name,
+        name=folder.name,
         classes=CLASSES,
         languages=plan.languages,
         preparation=plan.preparation,

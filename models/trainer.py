@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from models.recipe import Recipe
 LOG = logging.getLogger(__name__)
 CHECKPOINT_STEPS = 300
 WARM_UP_SHARE = 0.05
+TELL_S = 10.0
 
 
 def loss_of(logits: Tensor, batch: TrainingBatch, smoothing: float, batch_posts: int) -> Tensor:
@@ -69,12 +71,15 @@ class Trainer:
         self.history: list[dict[str, float | str]] = []
         self._best: dict[str, Tensor] = {}
         self._interrupted = False
+        self._told_at = float("-inf")
         self._start_stage()
 
     def run(self, checkpoint: Path, fingerprint: str) -> None:
         """Train to the end, from `checkpoint` if it is this training's. SIGINT: save, then raise KeyboardInterrupt."""
         self._resume(checkpoint, fingerprint)
-        with self._watch_interrupt(), ProgressBar(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        bar = ProgressBar(console=console, transient=True, disable=not console.is_terminal)
+        with self._watch_interrupt(), bar:
             while self.progress.stage < len(self.mixtures):
                 self._run_epoch(bar, checkpoint, fingerprint)
                 self._end_epoch()
@@ -91,11 +96,22 @@ class Trainer:
             self._step(mixture.tensors(batches[at.batch], at.epoch, at.batch), self._rate(mixture, len(batches)))
             at.batch += 1
             bar.advance(task)
-            if self._interrupted or at.steps % CHECKPOINT_STEPS == 0:
+            if not bar.console.is_terminal:
+                self._tell(len(batches))
+            interrupted = self._interrupted  # asked once: a signal between the two lines must not skip the save
+            if interrupted or at.steps % CHECKPOINT_STEPS == 0:
                 self._save(checkpoint, fingerprint)
-            if self._interrupted:
+            if interrupted:
                 raise KeyboardInterrupt
         bar.remove_task(task)
+
+    def _tell(self, n_batches: int) -> None:
+        """A log line every TELL_S: what the bar is on a terminal."""
+        if time.monotonic() - self._told_at >= TELL_S:
+            self._told_at = time.monotonic()
+            at = self.progress
+            name = self.mixtures[at.stage].stage.name
+            LOG.info("stage %s epoch %d: batch %d of %d", name, at.epoch, at.batch, n_batches)
 
     def _step(self, batch: TrainingBatch, rate: float) -> None:
         """One update. The seed is a function of the step, so that a resumed training drops the same units."""

@@ -62,4 +62,59 @@ def test_train_writes_a_bundle_that_can_be_used(cli: Cli, tmp_path: Path) -> Non
         "model", "train", str(tmp_path / "mine.yaml"), "--data", str(labelled), "--out", str(tmp_path / "made")
     )
     assert made.splitlines()[-1] == str(tmp_path / "made")
-    assert json.loads(cli.ok("model", "show", str(tmp_path / "made"), "--json"))["name"] == "tiny"
+    assert json.loads(cli.ok("model", "show", str(tmp_path / "made"), "--json"))["name"] == "made"
+
+
+def test_training_says_how_it_goes_on(cli: Cli, tmp_path: Path) -> None:
+    """Where standard error is no terminal, log lines tell what is read, every epoch and what is written."""
+    (tmp_path / "mine.yaml").write_text(RECIPE, encoding="utf-8")
+    labelled = write_labelled(tmp_path / "labelled.csv", labelled_rows(120))
+    result = cli.run(
+        "model", "train", str(tmp_path / "mine.yaml"), "--data", str(labelled), "--out", str(tmp_path / "made")
+    )
+    told = [json.loads(line)["event"] for line in result.stderr.splitlines()]
+    assert told[:2] == ["reading labelled posts", "training on 102 posts, 18 held out"]
+    assert told[2] == "stage only epoch 0: batch 1 of 7"
+    assert [line.partition(":")[0] for line in told if "loss" in line] == [f"stage only epoch {i}" for i in range(3)]
+
+
+def test_a_shipped_recipe_learns_ones_own_posts_from_its_bundle(cli: Cli, tmp_path: Path) -> None:
+    """`model train social-gru --data CSV` goes on from the shipped bundle; its card tells of these posts, no others."""
+    labelled = write_labelled(tmp_path / "labelled.csv", labelled_rows(100))
+    cli.ok("model", "train", "social-gru", "--data", str(labelled), "--out", str(tmp_path / "mine"))
+    card = cli.ok("model", "show", str(tmp_path / "mine"), "--card")
+    assert card.startswith("# mine\n")
+    assert "first weights are those of the bundle social-gru (" in card
+    assert "`sentiment-monitor model train social-gru --data labelled.csv`, seed 2013" in card
+    assert "15 other posts of the file were held out" in card
+    assert "held-out posts by class" in card
+    for absent in ("SemEval", "2016test", "tweets", "plain and hard", "MiniLM", "corpora"):
+        assert absent not in card
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (labelled_rows(99), "training needs at least 100, and 10 of each label"),
+        ([*(row for row in labelled_rows(300) if row[1] != "neutral"), *[("the shop", "neutral")]], "1 neutral"),
+    ],
+    ids=["few", "few of a label"],
+)
+def test_too_few_posts_are_refused_at_once(
+    cli: Cli, tmp_path: Path, rows: list[tuple[str, str]], expected: str
+) -> None:
+    """A CSV too small to learn from is told in one sentence, and nothing is written."""
+    labelled = write_labelled(tmp_path / "labelled.csv", rows)
+    out = tmp_path / "mine"
+    stderr = cli.fails(78, "model", "train", "social-gru", "--data", str(labelled), "--out", str(out))
+    assert expected in stderr.splitlines()[-1]
+    assert stderr.splitlines()[-1].startswith("sentiment-monitor: ")
+    assert not out.exists()
+
+
+def test_without_posts_the_ways_to_name_them_are_told(cli: Cli, tmp_path: Path) -> None:
+    """Without labelled posts the message names SENTIMENT_DATA and --data."""
+    cli.env["SENTIMENT_DATA"] = str(tmp_path / "nowhere")
+    stderr = cli.fails(78, "model", "train", "social-gru")
+    assert "SENTIMENT_DATA" in stderr
+    assert "--data" in stderr

