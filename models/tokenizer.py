@@ -1,6 +1,7 @@
 """Text to token ids: what a preparation leaves, through a WordPiece vocabulary, with caches of words in between."""
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,9 @@ class WordCache:
 
     words: dict[str, bytes] = field(default_factory=dict)  # words of texts: ids that are the same in every text
     marked: dict[str, MarkedWord | None] = field(default_factory=dict)  # the others; None: the whole text decides
-    pieces: dict[str, bytes] = field(default_factory=dict)  # words of prepared texts
+    pieces: dict[str, bytes] = field(
+        default_factory=dict
+    )  # words of prepared texts that are not ASCII: the others cost less
 
     def __len__(self) -> int:
         return len(self.words) + len(self.marked) + len(self.pieces)
@@ -170,17 +173,18 @@ class TextEncoder:
 
     def _tokenize(self, cache: WordCache, pieces: set[str]) -> dict[str, bytes]:
         """Ids of words of prepared texts."""
-        found = {piece: cache.pieces[piece] for piece in pieces if piece in cache.pieces}
-        for piece in pieces:
-            if piece not in found:
-                found[piece] = np.array(self._ids_of_piece(piece), np.int32).tobytes()
-                if len(piece) <= MAX_CACHED_CHARS:
-                    cache.pieces[piece] = found[piece]
-        return found
+        return {piece: self._ids_of_piece(cache, piece) for piece in pieces}
 
-    def _ids_of_piece(self, piece: str) -> list[int]:
+    def _ids_of_piece(self, cache: WordCache, piece: str) -> bytes:
         ids = self._ascii.ids_of(piece)
-        return self.tokenizer.encode(piece, add_special_tokens=False).ids if ids is None else ids
+        if ids is not None:
+            return array("i", ids).tobytes()
+        if piece in cache.pieces:
+            return cache.pieces[piece]
+        found = array("i", self.tokenizer.encode(piece, add_special_tokens=False).ids).tobytes()
+        if len(piece) <= MAX_CACHED_CHARS:
+            cache.pieces[piece] = found
+        return found
 
 
 def _join(words: Sequence[str], known: Mapping[str, bytes], found: Mapping[str, MarkedWord | None]) -> bytes | None:
