@@ -17,7 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kafka import TopicPartition
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from monitor.config import KafkaSection
@@ -169,14 +168,16 @@ class KafkaTopics:
 
     def _polled(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> Polled:
         now = self._clock()
-        records = [self._record_of(message, now) for messages in fetched.values() for message in messages]
+        records: list[Record] = []
+        for partition, messages in fetched.items():
+            stream, label = self._progress.streams[partition], f"{partition.topic}:{partition.partition}"
+            records += [self._record_of(stream, label, message, now) for message in messages]
         return Polled(records, self._progress.positions_of(fetched), generation=self._sought)
 
-    def _record_of(self, message: Any, now: datetime) -> Record:
-        stream = self._progress.streams[TopicPartition(message.topic, message.partition)]
-        place = Place(stream.stream, stream.partition, message.offset)
-        label = f"{message.topic}:{message.partition}:{message.offset}"
-        return self._parser.parse_json(message.value, Arrival(place, label, now, message.value or b""))
+    def _record_of(self, stream: StreamPartition, label: str, message: Any, now: datetime) -> Record:
+        offset, value = message.offset, message.value
+        place = Place(stream.stream, stream.partition, offset)
+        return self._parser.parse_json(value, Arrival(place, f"{label}:{offset}", now, value or b""))
 
     def _fetch(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
         self._commits.send({})
