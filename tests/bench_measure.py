@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -48,10 +48,21 @@ class Report:
         print(line_of(figure), flush=True)
 
     def write(self, path: Path) -> None:
-        """All of it as JSON."""
+        """All of it as JSON, and beside that as a page of text."""
         path.parent.mkdir(parents=True, exist_ok=True)
         found = {"machine": self.machine, "figures": [asdict(figure) for figure in self.figures]}
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text("\n".join(self._page()) + "\n", encoding="utf-8")
+
+    def _page(self) -> Iterator[str]:
+        """Machine, date and figures, to be kept with the project."""
+        yield f"# Measured {self.machine['at']}"
+        yield ""
+        yield from (f"- {name}: {value}" for name, value in self.machine.items() if name != "at")
+        for section in dict.fromkeys(figure.section for figure in self.figures):
+            yield from ("", f"## {section}", "", "```text")
+            yield from (line_of(figure).strip() for figure in self.figures if figure.section == section)
+            yield "```"
 
 
 def line_of(figure: Figure) -> str:

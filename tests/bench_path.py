@@ -172,7 +172,8 @@ def follow(n_seen: Callable[[], int], n: int, parts: dict[str, psutil.Process], 
         if not lives() or time.monotonic() > until:
             raise RuntimeError(f"it ended at {seen} of {n} posts")
         time.sleep(LOOK_S)
-    assert began is not None
+    if began is None:
+        raise RuntimeError(f"all {n} posts were there at once: measure with more")
     at, first, before = began
     seconds = time.monotonic() - at
     used = {name: Usage(now.cpu_s - before[name].cpu_s, now.peak_mib) for name, now in _usages(parts).items()}
