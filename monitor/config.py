@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from monitor.config_values import (
     BrandName,
+    Device,
     FilePath,
     Number,
     SourceName,
@@ -20,6 +21,8 @@ from monitor.config_values import (
     Whole,
     ZoneName,
 )
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})  #: what this machine alone can reach
 
 #: consumer options that the monitor owns; in `options` they are refused
 OWNED_KAFKA_OPTIONS = frozenset({
@@ -121,7 +124,7 @@ class ScoringSection(Section):
     """How posts are scored and batched."""
 
     bundle: str = "social-gru"
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     max_batch_posts: Whole = Field(4096, ge=1, le=100_000)
     max_batch_chars: Whole = Field(2_000_000, ge=1)
     max_wait_ms: Whole = Field(100, ge=0, le=60_000)

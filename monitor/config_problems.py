@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from monitor.config import Config, Section
 
 _SECRET_KEY = re.compile(r"password$|secret|token|credential|private|webhook", re.IGNORECASE)
+_LIKE_SECRET_KEY = re.compile(r"pas|pw|secr|tok|cred|priv|hook|key|auth", re.IGNORECASE)  #: unknown ones: misspelt too
 _SECRET_VALUE = re.compile(r"xox[a-z]-|xapp-|hooks\.slack\.com", re.IGNORECASE)
 _MASK = "***"
 _SENTENCES = {
@@ -33,8 +34,8 @@ def problems_of(error: ValidationError, variables: Mapping[str, str]) -> list[st
     return [_line(dict(mistake), variables) for mistake in error.errors(include_url=False)]
 
 
-def unknown_key(location: Sequence[object], source_kind: str | None = None) -> str | None:
-    """Why `location`, a path of keys, does not lead to a key, and which keys there are; None when it does.
+def unknown_key(location: Sequence[object], value: object, source_kind: str | None = None) -> str | None:
+    """Why `location`, a path of keys to `value`, does not lead to a key, and which keys there are; None when it does.
 
     `source_kind` (drop_folder, kafka) narrows the answer to the keys of that kind of source.
     """
@@ -44,7 +45,8 @@ def unknown_key(location: Sequence[object], source_kind: str | None = None) -> s
             kinds = [kind for kind in kinds if get_args(kind.model_fields["kind"].annotation) == (source_kind,)]
         following = [kind for outer in kinds for kind in _below(outer, str(key))]
         if not following:
-            return f"{dotted(location[: depth + 1])}: unknown key; {_allowed(kinds, str(key))}"
+            shown = _value_of_unknown(str(key), value) if depth + 1 == len(location) else ""
+            return f"{dotted(location[: depth + 1])}{shown}: unknown key; {_allowed(kinds, str(key))}"
         kinds = following
     return None
 
@@ -81,7 +83,7 @@ def _line(mistake: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     origin = variables.get(name.replace("[", ".").replace("]", ""))
     suffix = f" (from {origin})" if origin else ""
     if mistake["type"] == "extra_forbidden":
-        return (unknown_key(location, kind) or f"{name}: unknown key") + suffix
+        return (unknown_key(location, mistake["input"], kind) or f"{name}: unknown key") + suffix
     return f"{name}{_shown(name, mistake)}: {_sentence(mistake)}{suffix}"
 
 
@@ -98,7 +100,16 @@ def _shown(name: str, mistake: Mapping[str, Any]) -> str:
         return f".kind = {mistake['ctx']['tag']!r}"
     if isinstance(value, (Mapping, list, Section)) or mistake["type"] == "missing":
         return ""
-    shown = masked(name.rpartition(".")[2], value)
+    return _equals(masked(name.rpartition(".")[2], value))
+
+
+def _value_of_unknown(key: str, value: object) -> str:
+    if isinstance(value, (Mapping, list)):
+        return ""
+    return _equals(_MASK if _LIKE_SECRET_KEY.search(key) else masked(key, value))
+
+
+def _equals(shown: object) -> str:
     return f" = {shown[:200] if isinstance(shown, str) else shown!r}"
 
 

@@ -47,6 +47,12 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return value
+
+
 def _web_url(value: str) -> str:
     if value and not re.match(r"https?://[^/\s]", value):
         raise ValueError("must start with http:// or https://")
@@ -61,6 +67,7 @@ ZoneName = Annotated[str, AfterValidator(_known_zone)]
 TimeOfDay = Annotated[time, BeforeValidator(_quoted_time)]
 BrandName = Annotated[str, StringConstraints(max_length=100), BeforeValidator(_not_blank), AfterValidator(_brand)]
 FilePath = Annotated[Path, BeforeValidator(_not_blank)]
+Device = Annotated[str, AfterValidator(_device)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from monitor.config import HttpSection
+from monitor.config import LOCAL_HOSTS, HttpSection
 from monitor.errors import ConfigError, Unavailable
 from monitor.health import Health
 from monitor.metrics import Metrics
@@ -31,7 +31,6 @@ MAX_SCORE_TEXTS = 1000
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_REQUEST_S = 10.0  #: for the head of a request to arrive, and again for its body
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -134,7 +133,7 @@ class HttpServer:
         self._metrics = metrics
         self._page = page
         self.score = score  # set once the bundle is loaded
-        local = section.host in _LOCAL_HOSTS
+        local = section.host in LOCAL_HOSTS
         if not local and not token:
             raise ConfigError(f"http.host {section.host} is not this machine alone: set HTTP_TOKEN, or use 127.0.0.1")
         self._socket = _bind(section.host, section.port)
@@ -233,7 +232,7 @@ async def _read_body(request: Request) -> bytes | None:
 
 def _hosts_of(section: HttpSection) -> frozenset[str]:
     public = section.public_url.split("://")[-1].split("/")[0].rsplit(":", 1)[0].lower()
-    return _LOCAL_HOSTS | ({public} if public else frozenset())
+    return LOCAL_HOSTS | ({public} if public else frozenset())
 
 
 def _bind(host: str, port: int) -> socket.socket:

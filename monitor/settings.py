@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import yaml
 from pydantic import ValidationError
 
-from monitor.config import Config, DropFolderSection, KafkaSection
+from monitor.config import LOCAL_HOSTS, Config, DropFolderSection, KafkaSection
 from monitor.config_file import read, why_unreadable
 from monitor.config_problems import masked, problems_of, unknown_key
 from monitor.errors import ConfigError
@@ -21,7 +21,6 @@ PREFIX = "SENTIMENT_MONITOR__"
 SECRET_NAMES = ("SLACK_BOT_TOKEN", "SLACK_WEBHOOK_URL", "HTTP_TOKEN", "DATABASE_PASSWORD")
 DEFAULT_PATH = Path("config.yaml")
 _QUERY_SECRET = re.compile(r"[?&](?:password|sslpassword)=([^&]*)", re.IGNORECASE)
-_LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 class Secrets:
@@ -68,10 +67,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     written = read(path)
     variables = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
-    unknown = {name: why for name in variables if (why := unknown_key(_key_of(name)))}
+    unknown = {name: why for name, value in variables.items() if (why := unknown_key(_key_of(name), value))}
     overrides = _overrides({name: value for name, value in variables.items() if name not in unknown})
     merged = _merge(written, overrides)
-    problems = [f"{why} (from {name})" for name, why in unknown.items()]
+    problems = [*(f"{why} (from {name})" for name, why in unknown.items()), *_passwords_in_file(written)]
     if "base_dir" in written:
         problems.append(f"base_dir: unknown key; relative paths are relative to the folder of {path.name}")
     try:
@@ -107,7 +106,7 @@ def check_start(config: Config, secrets: Secrets) -> None:
     Raises ConfigError with every problem on a line of its own.
     """
     problems = _missing_passwords(config, secrets)
-    if config.http.host not in _LOCAL_HOSTS and not secrets.secret("HTTP_TOKEN"):
+    if config.http.host not in LOCAL_HOSTS and not secrets.secret("HTTP_TOKEN"):
         problems.append(f"http.host = {config.http.host!r}: off localhost the secret HTTP_TOKEN must be set")
     channels = sorted(brand for brand, rule in config.alerts.brands.items() if rule.channel)
     if channels and secrets.secret("SLACK_WEBHOOK_URL") and not secrets.secret("SLACK_BOT_TOKEN"):
@@ -123,7 +122,7 @@ def known_secrets(config: Config, secrets: Secrets) -> list[str]:
     """Every secret that is set, so that logs can mask them; also those inside store.url."""
     names = [*SECRET_NAMES, *(source.password_from for source in config.sources if isinstance(source, KafkaSection))]
     found = [secrets.secret(name) for name in names if name]
-    in_url = [*re.findall(r"//[^/@:]*:([^@]*)@", config.store.url), *_QUERY_SECRET.findall(config.store.url)]
+    in_url = _passwords_in(config.store.url)
     return list(dict.fromkeys(secret for secret in (*found, *in_url, *map(unquote, in_url)) if secret))
 
 
@@ -136,6 +135,21 @@ def show(config: Config) -> str:
 def default_text() -> str:
     """The commented default config.yaml."""
     return (files("monitor") / "default_config.yaml").read_text(encoding="utf-8")
+
+
+def _passwords_in(url: str) -> list[str]:
+    return [*re.findall(r"//[^/@:]*:([^@]*)@", url), *_QUERY_SECRET.findall(url)]
+
+
+def _passwords_in_file(written: Mapping[str, Any]) -> list[str]:
+    """Secrets come from the environment only, where SENTIMENT_MONITOR__STORE__URL may hold one."""
+    store = written.get("store")
+    url = store.get("url") if isinstance(store, dict) else None
+    if not isinstance(url, str) or not any(_passwords_in(url)):
+        return []
+    return [
+        f"store.url = {masked('url', url)!r}: the file must not hold the password; set the secret DATABASE_PASSWORD"
+    ]
 
 
 def _missing_passwords(config: Config, secrets: Secrets) -> list[str]:

@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from slack_sdk import WebClient, WebhookClient
 from slack_sdk.webhook import WebhookResponse
 
-from monitor.config import Config
+from monitor.config import LOCAL_HOSTS, Config
 from monitor.errors import ConfigError
 from monitor.messages import as_text
 from monitor.protocols import Notifier, SendResult
@@ -26,7 +26,6 @@ from monitor.slack_answers import by_status, result_of
 TIMEOUT_S = 10
 EVENT_TYPE = "sentiment_alert"  #: of the metadata that carries the alert_key
 _MAX_PAGES = 5  #: of channels or messages that are read to find one
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{7,}")
 
 #: the SDK reports each failure at ERROR, which our own line says better
@@ -78,7 +77,7 @@ class SlackNotifier:
     def _channel_id(self, channel: str) -> str | None:
         """History is read by id, while channels are configured by name; public ones are looked through first.
 
-        Each kind of channel needs a scope of its own: without the one for private channels the public ones are still found.
+        Each kind of channel needs a scope of its own: without that for private ones the public ones are still found.
         """
         if _CHANNEL_ID.fullmatch(channel):
             return channel
@@ -187,7 +186,7 @@ def _alert_key_of(posted: Mapping[str, Any]) -> str | None:
 
 
 def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in _LOOPBACK
+    return urlsplit(url).hostname in LOCAL_HOSTS
 
 
 def _open_direct(request: Request, timeout_s: int) -> HTTPResponse:

@@ -131,7 +131,7 @@ def test_a_broken_configuration_is_told_line_by_line(tmp_path: Path) -> None:
     cli = make_cli(tmp_path, "sqlite:///x.db", alerts={"treshold": 1})
     lines = cli.fails(78, "report").splitlines()
     assert len(lines) == 2
-    assert "alerts.treshold: unknown key; did you mean threshold?" in lines[1]
+    assert "alerts.treshold = 1: unknown key; did you mean threshold?" in lines[1]
 
 
 def test_errors_become_exit_codes() -> None:

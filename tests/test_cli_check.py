@@ -76,7 +76,8 @@ def test_an_altered_bundle_is_named(tmp_path: Path, sqlite_url: str, bundle: Pat
 
 def test_a_database_that_is_away_is_69(tmp_path: Path, bundle: Path) -> None:
     """A database that does not answer is told without its password; nothing else is said twice because of it: 69."""
-    cli = make_cli(tmp_path, "postgresql://me:geheim@127.0.0.1:1/d", scoring={"bundle": str(bundle)})
+    environment = {"SENTIMENT_MONITOR__STORE__URL": "postgresql://me:geheim@127.0.0.1:1/d"}
+    cli = make_cli(tmp_path, "sqlite:///a.db", environment, scoring={"bundle": str(bundle)})
     lines = lines_of(cli, 69)
     assert [part for part, line in lines.items() if line.startswith("FAIL")] == ["store"]
     assert "geheim" not in cli.run("check").output

@@ -139,6 +139,16 @@ def test_a_refused_file_leaves_the_output_alone(cli: Cli, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
+def test_the_input_is_never_written_over(cli: Cli, tmp_path: Path) -> None:
+    """-o may not name the input, by no other path either: the file stays as it is."""
+    source = tmp_path / "in.csv"
+    source.write_text("created_at,text\n2026-11-20,fine\n", encoding="utf-8")
+    (tmp_path / "link.csv").symlink_to(source)
+    for output in (source, tmp_path / "link.csv"):
+        assert "is the input itself" in cli.fails(2, "score", str(source), "-o", str(output))
+    assert source.read_text(encoding="utf-8") == "created_at,text\n2026-11-20,fine\n"
+
+
 def test_columns_that_are_there_already_are_told(cli: Cli, tmp_path: Path) -> None:
     """An input with a label of its own keeps it; the new one comes after, and standard error says so."""
     write(tmp_path / "in.csv", "body,label\nI love it,mine\n")

@@ -99,8 +99,12 @@ def test_commands_show_no_secret(tmp_path: Path, sqlite_url: str, slack: FakeSla
 )
 @pytest.mark.parametrize("words", ["check", "check --show", "status", "db upgrade"])
 def test_a_password_in_the_stores_url_is_masked(tmp_path: Path, url: str, words: str) -> None:
-    """A password in store.url, whatever its characters, is in no message about that URL."""
+    """A password in store.url, whatever its characters, is in no message about that URL; the file must not hold it."""
     result = make_cli(tmp_path, url).run(*words.split())
+    check_clean(result.output, str(result.exception))
+    assert result.exit_code == 78, result.output
+    environment = {"SENTIMENT_MONITOR__STORE__URL": url}
+    result = make_cli(tmp_path, "sqlite:///a.db", environment).run(*words.split())
     check_clean(result.output, str(result.exception))
     if words != "check --show":
         assert result.exit_code in {69, 78}, result.output

@@ -127,14 +127,15 @@ def test_environment_changes_one_source(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "alerts: {treshold: 0.3}": "alerts.treshold: unknown key; did you mean threshold? allowed: brands,",
+    "alerts: {treshold: 0.3}": "alerts.treshold = 0.3: unknown key; did you mean threshold? allowed: brands,",
+    "alerts: {http_tokn: geheim}": "alerts.http_tokn = '***': unknown key; allowed: brands,",
     "alert: {}": "alert: unknown key; did you mean alerts? allowed: alerts, brand, http,",
     "alerts: {threshold: 2}": "alerts.threshold = 2: must be less than or equal to 1",
     "alerts: {threshold: yes}": "alerts.threshold = True: must be a number, not true or false",
     "alerts: {threshold: .nan}": "alerts.threshold = nan: must be a finite number",
     "alerts: {certainty: 1}": "alerts.certainty = 1: must be less than 1",
     "alerts: {running_day_from: 12:00}": 'alerts.running_day_from = 720: must be a time of day in quotes, such as "',
-    "alerts: {brands: {acme: {treshold: 1}}}": "alerts.brands.acme.treshold: unknown key; did you mean threshold?",
+    "alerts: {brands: {acme: {treshold: 1}}}": "alerts.brands.acme.treshold = 1: unknown key; did you mean threshold?",
     "alerts: {brands: {'  ': {}}}": "must not be blank",
     "store: {user_id: sell}": "store.user_id = 'sell': must be 'keep', 'hash' or 'drop'",
     "store: {retention_days: soon}": "store.retention_days = 'soon': must be a whole number",
@@ -144,7 +145,7 @@ MISTAKES = {
     "time_zone: Mars/Base": "time_zone = 'Mars/Base': must be an IANA time zone",
     "http: {port: 70000}": "http.port = 70000: must be less than or equal to 65535",
     "http: {public_url: example.org}": "http.public_url = 'example.org': must start with http:// or https://",
-    "scoring: {device: tpu}": "scoring.device = 'tpu'",
+    "scoring: {device: tpu}": "scoring.device = 'tpu': must be auto, cpu, cuda or cuda:N",
     "base_dir: elsewhere": "base_dir: unknown key",
     "sources: []": "sources: must have at least 1 item",
     "sources: inbox": "sources = 'inbox': must be a valid list",
@@ -252,17 +253,27 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     assert "geheim" not in text
     assert "secrets come from the environment" in text
     source = KAFKA % ", options: {ssl_crlfile: f, sasl_oauth_token: geheim}"
-    shown = settings.show(
-        load(tmp_path, f"store: {{url: 'postgresql://me:geheim@h/d?password=geheim'}}\nsources: [{source}]")
-    )
+    url = "postgresql://me:geheim@h/d?password=geheim"
+    shown = settings.show(load(tmp_path, f"sources: [{source}]", SENTIMENT_MONITOR__STORE__URL=url))
     assert "geheim" not in shown
     assert "postgresql://***@h/d" in shown
     assert yaml.safe_load(shown)["alerts"]["threshold"] == 0.45
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:geheim@h/d", "postgresql://me@h/d?password=geheim"])
+def test_the_file_must_not_hold_the_databases_password(tmp_path: Path, url: str) -> None:
+    """It is refused there, naming where it belongs; the environment may hold one, in the URL too."""
+    _, line = problems(tmp_path, f"store: {{url: '{url}'}}")
+    assert line.strip().startswith("store.url = 'postgresql://")
+    assert "set the secret DATABASE_PASSWORD" in line
+    assert "geheim" not in line
+    assert load(tmp_path, "", SENTIMENT_MONITOR__STORE__URL=url).store.url == url
+
+
 def test_known_secrets_are_those_that_logs_must_mask(tmp_path: Path) -> None:
     """Logs know every secret that is set, that inside the store's URL and those of Kafka sources included."""
-    config = load(tmp_path, "store: {url: 'postgresql://me:in-url@h/d'}\n" + sources(KAFKA % SASL))
+    url = "postgresql://me:in-url@h/d"
+    config = load(tmp_path, sources(KAFKA % SASL), SENTIMENT_MONITOR__STORE__URL=url)
     found = settings.known_secrets(config, Secrets({"HTTP_TOKEN": "t", "KAFKA_PASSWORD": "k"}))
     assert sorted(found) == ["in-url", "k", "t"]
 

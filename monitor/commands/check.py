@@ -31,8 +31,8 @@ class Finding(NamedTuple):
 def check(ctx: click.Context, config_path: Path, *, show: bool) -> None:
     """Say whether configuration, bundle, device, store, sources and Slack are in order.
 
-    Exit codes: 0 all in order, 78 configuration, bundle or schema need a change, 69 a service does not answer or a source is
-    paused.
+    Exit codes: 0 all in order, 78 configuration, bundle or schema need a change, 69 a service does not answer or a
+    source is paused.
     """
     from monitor import settings
 

@@ -40,6 +40,8 @@ def score(config_path: Path, source: Path, output: Path, text_column: str | None
     from monitor import csv_scoring
     from monitor.scorer import BundleScorer
 
+    if str(source) != "-" and output.exists() and output.samefile(source):
+        raise click.UsageError(f"{output} is the input itself: name another file with -o")
     config = load_config(config_path)
     column = text_column or _text_column(config)
     with csv_scoring.regular_file(source) as path:

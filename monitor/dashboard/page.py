@@ -7,6 +7,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from monitor.alerts import rule_for
 from monitor.config import Config
 from monitor.health import Health
 from monitor.store import alerts as alert_store
@@ -67,7 +68,7 @@ def _brands(rows: Sequence[DailyRow], config: Config) -> str:
     for row in rows:
         by_brand.setdefault(row.brand, []).append(row)
     worst_first = sorted(by_brand.items(), key=lambda item: item[1][-1].ma3)[:MAX_BRANDS]
-    return "".join(_brand(brand, days, _threshold(config, brand)) for brand, days in worst_first)
+    return "".join(_brand(brand, days, rule_for(config.alerts, brand).threshold) for brand, days in worst_first)
 
 
 def _brand(brand: str, days: Sequence[DailyRow], threshold: float) -> str:
@@ -102,11 +103,6 @@ def _chart(days: Sequence[DailyRow], threshold: float) -> str:
     label = f"mean and 3-day average of {len(days)} days, threshold {threshold}"
     shapes = f'{limit}<polyline points="{line}"/>{dots}'
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{shapes}</svg>'
-
-
-def _threshold(config: Config, brand: str) -> float:
-    own = config.alerts.brands.get(brand)
-    return own.threshold if own is not None and own.threshold is not None else config.alerts.threshold
 
 
 def _alerts(alerts: Sequence[AlertRow], config: Config) -> str:

@@ -170,8 +170,8 @@ class Saver:
         marks = (isinstance(outcome, Reason) for _, outcome in fresh)
         try:
             after = judge(batch.source, window, marks, self._rules.max_invalid_share)
-        except TooManyRefused as refused:
-            refused.reasons = reasons_of(fresh)
+        except TooManyRefused as verdict:
+            verdict.reasons = reasons_of(fresh)
             raise
         if after != window:
             statement = insert_into(connection, recent_outcomes).values(source=batch.source, outcomes=after)
