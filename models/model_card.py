@@ -102,7 +102,7 @@ def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         checks=CHECKS if {"plain_posts", "hard_posts"} & set(report["sets"]) else "",
         figures=parts["figures"],
         limits=parts["limits"].format(languages=", ".join(manifest.languages)),
-        headline_set=SET_NAMES.get(report["headline_set"], report["headline_set"]),
+        headline_set=_sentence_start(SET_NAMES.get(report["headline_set"], report["headline_set"])),
         table=render(report),
         class_table=_class_table(first),
     )
@@ -114,6 +114,10 @@ def _start(manifest: Manifest) -> str:
     if bundle:
         return f"Its words and first weights are those of the bundle {bundle['name']} ({bundle['sha256'][:8]})."
     return STARTS.get(manifest.trained.get("recipe", {}).get("vocabulary", {}).get("start", ""), "")
+
+
+def _sentence_start(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _origin(manifest: Manifest, text: str) -> str:

@@ -87,7 +87,7 @@ def test_a_shipped_recipe_learns_ones_own_posts_from_its_bundle(cli: Cli, tmp_pa
     assert "first weights are those of the bundle social-gru (" in card
     assert "`sentiment-monitor model train social-gru --data labelled.csv`, seed 2013" in card
     assert "15 other posts of the file were held out" in card
-    assert "held-out posts by class" in card
+    assert "Held-out posts by class" in card
     for absent in ("SemEval", "2016test", "tweets", "plain and hard", "MiniLM", "corpora"):
         assert absent not in card
 
