@@ -1,22 +1,22 @@
 """Refused records put through again, as the configuration reads them now, under their original identity."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
 from monitor.config import AnySource, Config
 from monitor.parsing import Parser
-from monitor.posts import Batch, Post, ScoredBatch
+from monitor.posts import Batch, Post, Record, ScoredBatch
 from monitor.protocols import Scorer
-from monitor.sources.replay import can_be_replayed, records_of
+from monitor.sources.replay import records_of
 from monitor.store import daily, deadletters
 from monitor.store import settings as store_settings
 from monitor.store.database import Database
 from monitor.store.deadletters import StoredDeadLetter
 from monitor.store.saving import Saver, SaveRules
 
-_ALL = 2**31 - 1
+_AT_ONCE = 256  #: letters in memory, of up to 64 KiB each
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,23 @@ def replay(config: Config, db: Database, scorer: Scorer, wanted: Wanted, now: da
 def _replay_source(
     section: AnySource, config: Config, saver: Saver, db: Database, scorer: Scorer, wanted: Wanted, now: datetime
 ) -> Replayed:
-    letters = deadletters.listing(db, source=section.name, limit=_ALL)  # all: they number equal rows of a file
-    chosen = {letter.dead_letter_id for letter in letters if wanted.includes(letter)}
     parser = Parser(section, config.brand, config.zone, config.scoring.max_text_chars)
-    parsed = [(number, record) for number, record in records_of(letters, parser, now) if number in chosen]
-    posts = [(number, record) for number, record in parsed if isinstance(record, Post)]
-    n_skipped = sum(not can_be_replayed(letter) for letter in letters if letter.dead_letter_id in chosen)
-    total = Replayed(n_refused=len(parsed) - len(posts), n_skipped=n_skipped)
-    for chunk in _chunks(posts, config.scoring.max_batch_posts):
-        total = total.plus(_save(chunk, saver, db, scorer, now))
+    total = Replayed()
+    for stream in deadletters.streams_of(db, section.name, reason=wanted.reason, ids=wanted.ids):
+        letters = deadletters.in_order(db, section.name, stream, _AT_ONCE)  # all: they number equal rows of a file
+        chosen = (pair for pair in records_of(letters, parser, now) if wanted.includes(pair[0]))
+        while chunk := list(islice(chosen, min(_AT_ONCE, config.scoring.max_batch_posts))):
+            total = total.plus(_replay_chunk(chunk, saver, db, scorer, now))
     return total
+
+
+def _replay_chunk(
+    chunk: Sequence[tuple[StoredDeadLetter, Record | None]], saver: Saver, db: Database, scorer: Scorer, now: datetime
+) -> Replayed:
+    posts = [(letter.dead_letter_id, record) for letter, record in chunk if isinstance(record, Post)]
+    n_skipped = sum(record is None for _, record in chunk)
+    other = Replayed(n_refused=len(chunk) - len(posts) - n_skipped, n_skipped=n_skipped)
+    return other.plus(_save(posts, saver, db, scorer, now)) if posts else other
 
 
 def _save(chunk: Sequence[tuple[int, Post]], saver: Saver, db: Database, scorer: Scorer, now: datetime) -> Replayed:
@@ -104,9 +111,3 @@ def _rules(config: Config, db: Database) -> SaveRules:
     share_of_all = 1.0  # a replay is asked for: it never pauses a source
     key = store_settings.hash_key(db)
     return SaveRules(config.max_brands, share_of_all, store.keep_text, store.user_id, key)
-
-
-def _chunks(posts: Iterable[tuple[int, Post]], size: int) -> Iterator[list[tuple[int, Post]]]:
-    remaining = iter(posts)
-    while chunk := list(islice(remaining, size)):
-        yield chunk

@@ -94,6 +94,18 @@ def test_only_the_wanted_are_replayed(database: Database) -> None:
     assert run(database) == Replayed(n_inserted=1, n_skipped=2)
 
 
+def test_letters_are_read_a_page_at_a_time(database: Database) -> None:
+    """However many there are, few are in memory: more than a page of equal rows count, each once."""
+    refuse(database, *(row(number, b"2026-11-20,same,ann\r\n") for number in range(300)))
+    refuse(database, *(message(number, b'{"created_at": "2026-11-20", "text": "t"}') for number in range(5)))
+    (stream,) = deadletters.streams_of(database, "inbox")
+    pages = deadletters.in_order(database, "inbox", stream, 7)
+    assert [letter.position for letter in pages] == list(range(300))
+    assert run(database) == Replayed(n_inserted=305)
+    assert deadletters.streams_of(database, "inbox") == []
+    assert rows(database, "SELECT count(*) FROM posts") == [(305,)]
+
+
 def test_a_replay_moves_no_position_and_pauses_nothing(database: Database) -> None:
     """Two hundred records that are refused again leave the source where it is, reading."""
     Saver(database, rules()).save(scored([post(500)]))

@@ -10,8 +10,8 @@ wanted (a letter that was purged is missed).
 """
 
 import io
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 
 from monitor.parsing import Arrival, Parser
@@ -28,17 +28,16 @@ def can_be_replayed(letter: StoredDeadLetter) -> bool:
     return letter.raw is not None and not letter.raw_truncated and not whole_file
 
 
-def records_of(letters: Sequence[StoredDeadLetter], parser: Parser, now: datetime) -> Iterator[tuple[int, Record]]:
-    """(dead_letter_id, record) of every letter that can be replayed.
+def records_of(
+    letters: Iterable[StoredDeadLetter], parser: Parser, now: datetime
+) -> Iterator[tuple[StoredDeadLetter, Record | None]]:
+    """Each letter with its record, None where it cannot be replayed.
 
-    `letters` are all letters of the parser's source, in any order.
+    `letters` are all letters of one stream, by partition and position.
     """
-    counters: defaultdict[str, Occurrences] = defaultdict(Occurrences)
-    for letter in sorted(letters, key=lambda letter: (letter.stream, letter.partition, letter.position)):
-        if can_be_replayed(letter):
-            yield letter.dead_letter_id, _record_of(letter, parser, now, counters[letter.stream])
-    for counter in counters.values():
-        counter.close()
+    with closing(Occurrences()) as count_equal:
+        for letter in letters:
+            yield letter, _record_of(letter, parser, now, count_equal) if can_be_replayed(letter) else None
 
 
 def _record_of(letter: StoredDeadLetter, parser: Parser, now: datetime, count_equal: Occurrences) -> Record:

@@ -1,11 +1,11 @@
 """Refused records: kept with their bytes and the reason, looked at, put through again, thrown away."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, select, tuple_, update
 
 from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason
 from monitor.store.database import Database, insert_into
@@ -57,6 +57,38 @@ def listing(
     if reason is not None:
         statement = statement.where(dead_letters.c.reason == str(reason))
     return [_stored(row) for row in db.read(lambda connection: connection.execute(statement).all())]
+
+
+def streams_of(
+    db: Database, source: str, *, reason: str | None = None, ids: Collection[int] | None = None
+) -> list[str]:
+    """Streams that hold letters of `ids`, else letters of that reason that were not replayed; no bytes are read."""
+    statement = select(dead_letters.c.stream).distinct().where(dead_letters.c.source == source)
+    if ids is not None:
+        statement = statement.where(dead_letters.c.dead_letter_id.in_(ids))
+    else:
+        statement = statement.where(dead_letters.c.replayed_at.is_(None))
+        statement = statement if reason is None else statement.where(dead_letters.c.reason == reason)
+    return sorted(db.read(lambda connection: connection.execute(statement).scalars().all()))
+
+
+def in_order(db: Database, source: str, stream: str, n_at_once: int) -> Iterator[StoredDeadLetter]:
+    """Every letter of a stream by partition and position, read `n_at_once` at a time: each may hold 64 KiB."""
+    place = tuple_(dead_letters.c.partition, dead_letters.c.position)
+    of_stream = (dead_letters.c.source == source, dead_letters.c.stream == stream)
+    statement = select(dead_letters).where(*of_stream).order_by(dead_letters.c.partition, dead_letters.c.position)
+    after: tuple[int, int] | None = None
+    while True:
+        page = (statement if after is None else statement.where(place > after)).limit(n_at_once)
+        rows = _rows(db, page)
+        yield from map(_stored, rows)
+        if len(rows) < n_at_once:
+            return
+        after = rows[-1].partition, rows[-1].position
+
+
+def _rows(db: Database, statement: Select[Any]) -> Sequence[Row[Any]]:
+    return db.read(lambda connection: connection.execute(statement).all())
 
 
 def get(db: Database, dead_letter_id: int) -> StoredDeadLetter | None:
