@@ -86,7 +86,7 @@ def test_a_row_without_id_is_its_content_and_occurrence() -> None:
 
 def test_blank_cells_are_absent_whatever_spaces_they_hold() -> None:
     """Spaces in the cells of two different rows are no id, user, brand or language that they would share."""
-    blank = {"id": " ", "user_id": "  ", "brand": "\t", "lang": " "}
+    blank: dict[str, Any] = {"id": " ", "user_id": "  ", "brand": "\t", "lang": " "}
     first, second = row(parser(), **blank), row(parser(), text="Awful", **blank)
     assert (first.id, first.user_id, first.brand, first.lang) == (None, None, "acme", None)
     assert first.post_key == row(parser()).post_key != second.post_key
