@@ -145,6 +145,41 @@ def test_deadletters_list_and_show(cli: Cli) -> None:
     assert "there is no dead letter 999" in cli.fails(2, "deadletters", "show", "999")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("deadletters list --source inbux", "there is no source inbux; configured are inbox"),
+        ("deadletters list --reason bad_jason", "there is no reason 'bad_jason'; there are bad_json,"),
+        ("deadletters replay --source inbux", "there is no source inbux"),
+        ("deadletters replay --id 999", "there is no dead letter 999"),
+        ("deadletters purge --id 1 --id 998 --yes", "there is no dead letter 998"),
+        ("alerts list --state waiting", "there is no state 'waiting'; there are pending,"),
+    ],
+)
+def test_what_is_not_there_is_wrong_usage(tmp_path: Path, sqlite_url: str, words: str, sentence: str) -> None:
+    """A misspelt filter must not look like an empty answer: exit code 2, and what there is."""
+    with closing(Database(sqlite_url)) as database:
+        seed(database)
+    assert sentence in make_cli(tmp_path, sqlite_url).fails(2, *words.split())
+
+
+def test_names_never_stored_are_told(tmp_path: Path, sqlite_url: str) -> None:
+    """A brand, file, id or user that may come yet is no wrong usage: the empty answer says that there is none."""
+    with closing(Database(sqlite_url)) as database:
+        seed(database)
+    cli = make_cli(tmp_path, sqlite_url)
+    for words in ("report", "alerts list", "alerts simulate --since 2026-11-01"):
+        told = cli.run(*words.split(), "--brand", "acne")
+        assert (told.exit_code, told.stderr.splitlines()[0]) == (
+            0,
+            "there is no brand acne; stored so far: acme, globex",
+        )
+    for option in ("file", "id", "user"):
+        told = cli.run("posts", "forget", f"--{option}", "nosuch", "--yes")
+        assert (told.exit_code, told.stderr) == (0, f"there is no {option} nosuch in what is stored\n")
+    assert "there is no" not in cli.run("posts", "forget", "--user", "user1", "--yes").stderr
+
+
 def test_deadletters_are_safe_to_look_at(cli: Cli, database: Database) -> None:
     """Escape sequences in a refused record do not reach the terminal."""
     bad = msgspec.structs.replace(letter(6000), raw=b"\x1b[31mred\x07\n\xe2\x80\xaeleft")

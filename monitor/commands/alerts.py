@@ -1,17 +1,32 @@
 """`alerts`: what was sent, what would have been, and a test of the way to Slack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from monitor.commands.options import Day, config_option, example, json_option, load_config, open_store
+from monitor.commands.options import (
+    Day,
+    OneOf,
+    config_option,
+    example,
+    json_option,
+    load_config,
+    open_store,
+    say_unknown_brand,
+)
 from monitor.commands.tables import print_rows
 
 _COLUMNS = ("alert_key", "state", "rule_ma3", "threshold", "total", "attempts", "sent_at", "last_error")
 _SIMULATED = ("day", "brand", "kind", "rule_ma3", "threshold", "total")
+
+
+def _states() -> Iterable[str]:
+    from monitor.store.alerts import STATES
+
+    return STATES
 
 
 @click.group(
@@ -24,7 +39,7 @@ def alerts() -> None:
 
 @alerts.command("list", epilog=example("alerts list", "alerts list --state pending --json"))
 @config_option
-@click.option("--state", help="Only those in this state.")
+@click.option("--state", type=OneOf("state", _states), help="Only those in this state, such as pending or sent.")
 @click.option("--brand", help="Only those of this brand.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, latest first."
@@ -35,6 +50,7 @@ def list_(config_path: Path, state: str | None, brand: str | None, limit: int, *
     from monitor.store import alerts as alert_store
 
     with open_store(load_config(config_path)) as db:
+        say_unknown_brand(db, brand)
         rows = [_columns_of(alert) for alert in alert_store.listing(db, state=state, brand=brand, limit=limit)]
     print_rows(("brand", "day", "kind", *_COLUMNS) if as_json else _COLUMNS, rows, as_json=as_json, empty="no alerts")
 
@@ -77,6 +93,7 @@ def simulate(config_path: Path, since: date, brand: str | None, *, as_json: bool
 
     config = load_config(config_path)
     with open_store(config) as db:
+        say_unknown_brand(db, brand)
         planned = evaluation.simulate(db, config, since, datetime.now(UTC), brand)
     rows = [asdict(alert) for alert in sorted(planned, key=lambda alert: (alert.day, alert.brand))]
     print_rows(_SIMULATED, rows, as_json=as_json, empty="nothing would have been sent")

@@ -1,17 +1,49 @@
 """`deadletters`: look at refused records, put them through again, throw them away."""
 
 import sys
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from monitor.commands.options import Day, config_option, example, json_option, load_config, open_store, yes_option
+from monitor.commands.options import (
+    Day,
+    OneOf,
+    config_option,
+    example,
+    json_option,
+    load_config,
+    open_store,
+    yes_option,
+)
 from monitor.commands.tables import print_fields, print_object, print_rows
 from monitor.printable import printable
 
+if TYPE_CHECKING:
+    from monitor.config import Config
+    from monitor.store.database import Database
+
 _COLUMNS = ("dead_letter_id", "source", "partition", "position", "received_at", "reason", "detail", "replayed_at")
 _ALL_COLUMNS = (*_COLUMNS, "stream", "raw_truncated")
+
+
+def _reasons() -> Iterable[str]:
+    from monitor.posts import Reason
+
+    return [reason.value for reason in Reason]
+
+
+def _check_known(config: "Config", db: "Database", source: str | None, ids: Collection[int] = ()) -> None:
+    """Raise click's usage error for a source that is neither configured nor has letters, and for unknown numbers."""
+    from monitor.store import deadletters as letters
+
+    configured = [section.name for section in config.sources]
+    if source is not None and source not in configured and source not in letters.sources(db):
+        raise click.UsageError(f"there is no source {source}; configured are {', '.join(configured)}")
+    for number in letters.missing(db, ids) if ids else ():
+        raise click.UsageError(f"there is no dead letter {number}; `deadletters list` shows the numbers")
 
 
 @click.group(
@@ -25,7 +57,7 @@ def deadletters() -> None:
 @deadletters.command("list", epilog=example("deadletters list --reason bad_json", "deadletters list --json"))
 @config_option
 @click.option("--source", help="Only those of this source.")
-@click.option("--reason", help="Only those with this reason.")
+@click.option("--reason", type=OneOf("reason", _reasons), help="Only those with this reason, such as bad_json.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, latest first."
 )
@@ -36,7 +68,9 @@ def list_(config_path: Path, source: str | None, reason: str | None, limit: int,
 
     from monitor.store import deadletters as letters
 
-    with open_store(load_config(config_path)) as db:
+    config = load_config(config_path)
+    with open_store(config) as db:
+        _check_known(config, db, source)
         rows = [asdict(letter) for letter in letters.listing(db, source=source, reason=reason, limit=limit)]
         n_waiting = sum(letters.counts(db).values())
     print_rows(_ALL_COLUMNS if as_json else _COLUMNS, rows, as_json=as_json, empty="no dead letters")
@@ -77,7 +111,7 @@ def show(config_path: Path, dead_letter_id: int, *, raw: bool, as_json: bool) ->
 @deadletters.command(epilog=example("deadletters replay", "deadletters replay --source inbox --reason bad_created_at"))
 @config_option
 @click.option("--source", help="Only those of this source.")
-@click.option("--reason", help="Only those with this reason.")
+@click.option("--reason", type=OneOf("reason", _reasons), help="Only those with this reason, such as bad_json.")
 @click.option("--id", "ids", type=int, multiple=True, help="Only this one; may be given several times.")
 def replay(config_path: Path, source: str | None, reason: str | None, ids: tuple[int, ...]) -> None:
     """Put refused records through again, as the configuration reads them now.
@@ -93,6 +127,7 @@ def replay(config_path: Path, source: str | None, reason: str | None, ids: tuple
     scoring = config.scoring
     skip = scoring.other_languages == "skip"
     with open_store(config) as db:
+        _check_known(config, db, source, ids)
         scorer = BundleScorer.load(scoring.bundle, scoring.device, config.base_dir, skip_other_languages=skip)
         outcome = replay_letters(config, db, scorer, Wanted(source, reason, ids or None), datetime.now(UTC))
     counts = f"{outcome.n_inserted} counted, {outcome.n_seen_before} seen before, {outcome.n_refused} refused again"
@@ -123,7 +158,9 @@ def purge(
     from monitor.store import deadletters as letters
 
     since = datetime.combine(before, time(), UTC) if before else None
-    with open_store(load_config(config_path)) as db:
+    config = load_config(config_path)
+    with open_store(config) as db:
+        _check_known(config, db, source, ids)
         if not yes:
             click.confirm("Delete these dead letters for good?", abort=True, err=True)
         n = letters.purge(db, ids=ids or None, before=since, source=source, replayed=replayed)

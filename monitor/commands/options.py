@@ -1,12 +1,14 @@
 """What the commands share: the options that many have, and the way from a path to an open store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from monitor.printable import printable
 
 if TYPE_CHECKING:
     from monitor.config import Config
@@ -35,6 +37,31 @@ class Day(click.ParamType[date]):
             return value if isinstance(value, date) else date.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is not a day such as 2026-11-21", param, ctx)
+
+
+class OneOf(click.ParamType[str]):
+    """One of the values that `values` lists; only asked for where the option is given, for it may load much."""
+
+    def __init__(self, name: str, values: Callable[[], Iterable[str]]) -> None:
+        self.name = name
+        self._values = values
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value, or click's usage error."""
+        allowed = list(self._values())
+        if value not in allowed:
+            self.fail(f"there is no {self.name} {value!r}; there are {', '.join(allowed)}", param, ctx)
+        return str(value)
+
+
+def say_unknown_brand(db: "Database", brand: str | None) -> None:
+    """Tell on standard error where no post of `brand` was ever stored: an empty answer may mean a misspelt name."""
+    from monitor.store import brands
+
+    known = brands.listing(db) if brand is not None else []
+    if brand is not None and brand not in known:
+        shown = ", ".join(map(printable, known[:20])) or "none"
+        click.echo(f"there is no brand {printable(brand)}; stored so far: {shown}", err=True)
 
 
 def example(*lines: str) -> str:

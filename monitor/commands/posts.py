@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from monitor.commands.options import config_option, example, load_config, open_store, yes_option
+from monitor.printable import printable
 
 if TYPE_CHECKING:
     from monitor.config import Config
@@ -44,6 +45,9 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
     n_copies = _erase_copies(config, file_, id_ if id_ is not None else user)
     copies = f", {n_copies} files of done/ and failed/ changed" if n_copies else ""
     letters = f", {forgotten.n_dead_letters} dead letters blanked" if forgotten.n_dead_letters else ""
+    if not (forgotten.n_posts or letters or copies):
+        kind = "file" if file_ is not None else "id" if id_ is not None else "user"
+        click.echo(f"there is no {kind} {printable(file_ or id_ or user or '')} in what is stored", err=True)
     click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected{letters}{copies}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from monitor.commands.options import Day, config_option, example, load_config, open_store
+from monitor.commands.options import Day, config_option, example, load_config, open_store, say_unknown_brand
 from monitor.commands.tables import print_rows
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def report(
     config = load_config(config_path)
     with open_store(config) as db:
         rows = daily_report.read(db, brand, since, until)
+        say_unknown_brand(db, brand)
     if str(output) == "-":
         daily_report.write_csv(rows, sys.stdout)
     else:

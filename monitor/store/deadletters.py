@@ -72,6 +72,18 @@ def streams_of(
     return sorted(db.read(lambda connection: connection.execute(statement).scalars().all()))
 
 
+def sources(db: Database) -> list[str]:
+    """Sources that have letters, configured or not, sorted."""
+    statement = select(dead_letters.c.source).distinct()
+    return sorted(db.read(lambda connection: connection.execute(statement).scalars().all()))
+
+
+def missing(db: Database, ids: Collection[int]) -> list[int]:
+    """Those of `ids` that no letter has, sorted."""
+    statement = select(dead_letters.c.dead_letter_id).where(dead_letters.c.dead_letter_id.in_(ids))
+    return sorted(set(ids) - set(db.read(lambda connection: connection.execute(statement).scalars().all())))
+
+
 def in_order(db: Database, source: str, stream: str, n_at_once: int) -> Iterator[StoredDeadLetter]:
     """Every letter of a stream by partition and position, read `n_at_once` at a time: each may hold 64 KiB."""
     place = tuple_(dead_letters.c.partition, dead_letters.c.position)
