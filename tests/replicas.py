@@ -54,6 +54,7 @@ class Replica:
 
     def stop(self) -> None:
         """SIGTERM: it must leave with 0 in time, whatever is away."""
+        wait_until(lambda: self.has_ended or self.daemon.ask("/livez")[0] != 0, "a start to be stopped")
         self.is_expected = False
         code = self.daemon.stop()
         assert code == 0, f"stopped with {code}: {self.daemon.log()[-3000:]}"

@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 def tell(line: str) -> None:
     """To the terminal or a file, at once."""
-    print(line, flush=True)  # noqa: T201  a report
+    print(f"{line}\n", end="", flush=True)  # noqa: T201  a report; whole lines, from any thread
 
 
 def soak_kills(folder: Path, n_kills: int, seed: int) -> None:
