@@ -210,7 +210,7 @@ def test_a_refusal_tells_reasons_and_places(database: Database) -> None:
     """Nothing of the batch is stored, so the refusal counts its reasons and says where the first of each lies."""
     Saver(database, rules()).save(scored([post(0, id="same", text="first")]))
     messages = [msgspec.structs.replace(letter(offset), line=None) for offset in range(2, 102)]
-    records = [post(1, id="same", text="other"), *messages, letter(102, Reason.EMPTY_TEXT)]
+    records: list[Record] = [post(1, id="same", text="other"), *messages, letter(102, Reason.EMPTY_TEXT)]
     with pytest.raises(TooManyRefused) as caught:
         Saver(database, rules()).save(scored(records))
     assert caught.value.sentence == (
