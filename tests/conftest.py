@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside other work: threads that wait for each other on busy cores take ten times as long
+# tests run beside other work: threads that wait for each other on busy cores take ten times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     "fixtures_daemon",

@@ -18,12 +18,12 @@ from models.bundle import Bundle, find_bundle
 from models.engine import HalvingRunner, Waiter
 from models.tokens import Int64Array, Tokens
 from monitor.batching import BatchLimits
-from monitor.config import DropFolderSection
 from monitor.bookkeeper import StoreBookkeeper
+from monitor.config import DropFolderSection
 from monitor.health import Health
+from monitor.lanes import Lane
 from monitor.metrics import Metrics
 from monitor.parsing import Parser
-from monitor.lanes import Lane
 from monitor.pipeline import Pipeline
 from monitor.protocols import Polled
 from monitor.sources.bookkeeping import StoredPositions
