@@ -73,11 +73,11 @@ def end_to_end(services: Services, found: Sequence[str], n: int, n_pairs: int, d
         run = _kafka_runs if kind.startswith("Kafka") else _csv_runs
         daemon, script = run(services, found, n, device, vocabulary)
         pairs = [(daemon(), script()) if turn % 2 == 0 else (script(), daemon())[::-1] for turn in range(n_pairs)]
-        yield from _figures(kind, pairs)
+        yield from _figures(kind, n, pairs)
 
 
-def _figures(kind: str, pairs: list[tuple["Passage", "Passage"]]) -> Iterator[Figure]:
-    section = f"{kind}, posts/s from 20% to 100% of {round(pairs[0][0].n / (1 - FROM_SHARE), -3):,.0f} posts"
+def _figures(kind: str, n: int, pairs: list[tuple["Passage", "Passage"]]) -> Iterator[Figure]:
+    section = f"{kind}, posts/s from {FROM_SHARE:.0%} to 100% of {n:,} posts"
     yield Figure(section, "obvious script", median(script.posts_per_s for _, script in pairs), "posts/s")
     ratio = median(daemon.posts_per_s / script.posts_per_s for daemon, script in pairs)
     target, ok = f"at least {TIMES:.0f} times", ratio >= TIMES
