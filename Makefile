@@ -3,10 +3,13 @@ PYTHON ?= python3
 # A further index to look for PyTorch on, e.g. https://download.pytorch.org/whl/cpu: on Linux the default one has the large CUDA build.
 TORCH_INDEX ?=
 
+# Tests wait for brokers and databases more than they compute: three at a time on two cores.
+WORKERS ?= 3
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
-INPUTS := pyproject.toml constraints.txt
+INPUTS := pyproject.toml constraints.txt $(wildcard models/*.c)
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
@@ -22,10 +25,11 @@ run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your o
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
 
 test: $(VENV)/.tests ## every test; make test ARGS="-k slack" only some
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.lints ## ruff and mypy
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 bench: $(VENV)/.benches ## posts per second beside peers, CPU by stage, latency: ten minutes; make bench DEVICE=cuda
