@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any, TextIO, TypeVar
 
 from monitor import cautions, logs, metrics, settings
+from monitor.allocator import limit_arenas
 from monitor.batching import BatchLimits
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.dashboard import page
@@ -298,6 +299,7 @@ def run(
         log.warning("%s", sentence)
     signals = signals or Signals()
     signals.install()
+    limit_arenas()
     daemon = Daemon(config, role, secrets, signals, announce)
     ended = threading.Event()
     threading.Thread(target=_leave_in_time, args=(signals, ended), name="stop deadline", daemon=True).start()

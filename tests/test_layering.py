@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
     # know nothing of posts
     (
+        "allocator",
         "config_values",
         "crashpoints",
         "device",
