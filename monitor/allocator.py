@@ -12,7 +12,7 @@ _M_ARENA_MAX = -8  # mallopt(3)
 def limit_arenas() -> None:
     """Let glibc keep at most two arenas; call before threads start. Elsewhere nothing happens.
 
-    By default it makes up to eight a core, and the daemon held 80 MiB more of freed memory while taking in a large file.
+    By default it makes up to eight a core: the daemon then held 80 MiB more of freed memory while reading a large file.
     """
     try:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_ARENAS)
