@@ -13,7 +13,7 @@ INPUTS := pyproject.toml constraints.txt $(wildcard models/*.c)
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-long soak clean
+.PHONY: help setup run test test-long lint bench bench-long soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,8 +24,11 @@ setup: $(VENV)/.runs ## only makes .venv with what the program needs
 run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your own
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
 
-test: $(VENV)/.tests ## every test; make test ARGS="-k slack" only some
-	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
+	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(ARGS)
+
+test-long: $(VENV)/.tests ## a crash at every step, and three replicas under every fault: two minutes more
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
 
 lint: $(VENV)/.lints ## ruff and mypy
 	$(BIN)/ruff check

@@ -12,6 +12,8 @@ from fixtures_slack import FakeSlack
 
 from monitor import crashpoints
 
+pytestmark = pytest.mark.long  # a minute each: `make test-long`
+
 ROOT = Path(__file__).parent.parent
 SEED = random.randrange(1_000_000)
 

@@ -11,7 +11,7 @@ from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
 from replicas import check_alerts, drain, ground, stop_all
 
-pytestmark = [*REFUSED_SOCKETS, pytest.mark.kafka, pytest.mark.postgres]
+pytestmark = [*REFUSED_SOCKETS, pytest.mark.kafka, pytest.mark.postgres, pytest.mark.long]
 
 
 @pytest.mark.timeout(240)
