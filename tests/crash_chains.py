@@ -169,7 +169,7 @@ class Chain:
         url = self._url
         found = Counter(posts(url)["text"])
         expected = {fed.fields["text"] for fed in self.feed.fed if fed.reason is None}
-        assert set(found) == expected, f"{len(expected - set(found))} lost, {len(set(found) - expected)} not ours"
+        assert set(found) == expected, f"lost {expected - set(found)}, not ours {set(found) - expected}"
         assert max(found.values()) == 1, "posts counted twice"
         letters = Counter(select(url, "SELECT reason FROM dead_letters")["reason"])
         assert letters == Counter(fed.reason for fed in self.feed.fed if fed.reason is not None)

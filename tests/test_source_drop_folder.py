@@ -386,6 +386,22 @@ def test_crashes_around_the_moves(inbox: Inbox) -> None:
     assert {file.name for file in inbox.positions.files.values()} == {"a.csv", "b.csv", "c.csv"}
 
 
+def test_a_file_taken_again_in_the_second_of_its_first_note_goes_on_before_later_files(inbox: Inbox) -> None:
+    """Its name in processing/ is the noted one then: the note must not count as finished, or its rows come last."""
+    inbox.drop("a.csv", csv("1", "2"), age_s=90)
+    taken_name = inbox.source.folders.free_name("a.csv", inbox.clock.now)
+    inbox.positions.take_file(taken_name, "a.csv", "a" * 64, inbox.clock.now)  # and died before the move
+    inbox.restart()
+    assert inbox.positions.outcomes == {taken_name: "failed"}
+    inbox.drop("b.csv", csv("3"), age_s=30)
+    first = inbox.poll(max_records=1)
+    assert (texts_of(first.records), first.file) == (["1"], taken_name)
+    inbox.save(first)
+    inbox.restart()
+    assert texts_of(inbox.read()) == ["2", "3"]
+    assert set(inbox.positions.outcomes.values()) == {"done"}
+
+
 def test_times_are_judged_by_when_the_file_was_taken(inbox: Inbox) -> None:
     """A restart days later refuses the same rows, so that dead letters and counts stay what they were."""
     inbox.drop("posts.csv", HEADER + "2026-11-23,too early,u\n2026-11-20,fine,u\n")

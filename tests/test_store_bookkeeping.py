@@ -56,12 +56,12 @@ def test_after_a_pause_the_source_is_judged_afresh(database: Database) -> None:
 
 
 def test_taking_a_file_starts_its_content_again(database: Database) -> None:
-    """The same content under another name is read from row 0; a repeated take after a crash changes nothing."""
+    """The same content is read from row 0, under another name or under one whose file never moved (a crash)."""
     at = StreamPartition(SHA, 0)
+    files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW - timedelta(seconds=1))
+    files.finish(database, "inbox", "T1-a.csv", "failed", NOW)
     files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW)
     positions.reset(database, "inbox", at, 30)
-    files.take(database, "inbox", "T1-a.csv", "a.csv", SHA, NOW + timedelta(seconds=9))
-    assert positions.load(database, "inbox") == {at: Position(30, None)}
     files.take(database, "inbox", "T2-b.csv", "b.csv", SHA, NOW + timedelta(seconds=1))
     assert positions.load(database, "inbox") == {at: Position(0, None)}
     assert files.unfinished(database, "inbox") == [

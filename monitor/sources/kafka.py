@@ -37,8 +37,6 @@ PROBE_S = 5.0  #: a broker that sent nothing for this long is asked whether it i
 LOOK_S = 10.0  #: how often to look whether another replica paused the source
 PAUSED_LOOK_S = 2.0  #: how often a paused source looks whether it may go on
 KEEP_ALIVE_S = 0.1
-#: topic ids are asked for again after this, when there are records: no topic is deleted and made anew faster
-CHECKED_S = 0.1
 REBUILD_S = 60.0  #: away for this long: try with a new client
 FEW = 500  #: records behind that are no backlog
 
@@ -76,7 +74,7 @@ class KafkaTopics:
         self._look_at = 0.0  # monotonic: when to look for a pause or its end
         self._heard_at = 0.0  # monotonic: when the cluster was last known to be there
         self._alive_at = 0.0  # monotonic: last keep_alive
-        self._checked_at = 0.0  # monotonic: when topic ids were last asked for
+        self._n_checked = 0  # fetches that were answered before topic ids were last asked for
         self._missing: list[str] = []
 
     @property
@@ -90,6 +88,7 @@ class KafkaTopics:
         if not self._client.is_open:
             self._commits.forget()
             self._client.open()
+            self._n_checked = 0
         self._heard_at = self._monotonic()
         self._look_for_pause()
 
@@ -232,11 +231,10 @@ class KafkaTopics:
     def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:
         """True, and everything is sought again, when a topic was deleted and made anew.
 
-        A fetch names its topic by name, so records of the new topic may come at the old one's position. Where there are
-        records, the ids are therefore asked for after the fetch, unless that was done within CHECKED_S and no fetch
-        failed.
+        A fetch names its topic by name, so records of the new topic may come at the old one's position. The ids are
+        therefore asked for after every fetch that brought records, once for all the polls that its records last.
         """
-        if fetched and (self._client.has_doubts or self._monotonic() - self._checked_at > CHECKED_S):
+        if fetched and self._client.n_fetches != self._n_checked:
             self._check_ids()
         for partition, stream in self._progress.streams.items():
             found = self._client.topic_id(partition.topic)
@@ -248,12 +246,13 @@ class KafkaTopics:
         return False
 
     def _check_ids(self) -> None:
+        n_fetches = self._client.n_fetches
         try:
             self._client.refresh_metadata()
         except SourceUnavailable:
             self._n_rewinds += 1  # what was fetched is dropped and must come again
             raise
-        self._checked_at = self._monotonic()
+        self._n_checked = n_fetches
 
     # ---- what surrounds it ---------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ around every poll.
 """
 
 import logging
-import time
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -79,6 +79,7 @@ class Client:
         self._user = section.username
         self._config = _consumer_config(section, password, base_dir)
         self._consumer: Any = None
+        self._net: WatchedNetClient | None = None
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +106,7 @@ class Client:
             if refusal is None:
                 raise
             raise SourceUnavailable(f"Kafka at {self.servers} {refusal}") from error
+        self._net = made[-1]
         self.moves.n += 1
         self.moves.has_joined = False
         self._consumer.subscribe(topics=self.topics, listener=self.moves)
@@ -216,18 +218,17 @@ class Client:
         return str(found) if found is not None else "0"
 
     @property
-    def has_doubts(self) -> bool:
-        """True while a fetch met an error that made the client ask for metadata, and the answer is not there yet."""
-        return bool(self._consumer._cluster.need_update)
+    def n_fetches(self) -> int:
+        """Fetches answered since `open`; what `poll` returns was in one of these."""
+        return self._net.n_fetches if self._net is not None else 0
 
     def refresh_metadata(self, timeout_s: float = ANSWER_S) -> None:
         """Ask which topics and partitions there are. Raises SourceUnavailable when no broker answers."""
+        answered = threading.Event()
         asked = self._consumer._cluster.request_update()  # the public bootstrap() may wait without bound
-        until = time.monotonic() + timeout_s
-        while not asked.is_done:
-            if time.monotonic() >= until:
-                raise SourceUnavailable(f"no Kafka broker answers at {self.servers}")
-            time.sleep(0.01)
+        asked.add_both(lambda _: answered.set())
+        if not answered.wait(timeout_s):
+            raise SourceUnavailable(f"no Kafka broker answers at {self.servers}")
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""kafka-python's network client, which remembers why it got no connection: by itself it tells only that it got none.
+"""kafka-python's network client, which remembers why it got no connection and counts what it fetched.
 
 Checked against kafka-python 3.0.12: a login that is refused and a certificate that is not trusted are tried again until
 the time is up, and the error that comes then knows neither.
@@ -10,6 +10,7 @@ from kafka.errors import SaslAuthenticationFailedError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.protocol.consumer import FetchRequest
 
 _HANDSHAKE = "Handshake failed: "
 
@@ -21,6 +22,16 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python car
         super().__init__(net, **config)
         self.telling: Exception | None = None
         self.was_hung_up_on = False  # a refusal may be lost in the end of the connection that follows it
+        self.n_fetches = 0
+
+    def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+        sent = super().send(request, *arguments, **options)
+        if isinstance(request, FetchRequest):
+            sent.add_callback(self._count)  # the first callback: counted before anybody can see the records
+        return sent
+
+    def _count(self, _: object) -> None:
+        self.n_fetches += 1
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
         if self.bootstrapped:
@@ -44,6 +55,11 @@ class WatchedNetClient(KafkaNetClient):  # type: ignore[misc] # as above
         net = NetworkSelector(**config)
         self._watched = _Manager(net, **config)
         super().__init__(net=net, manager=self._watched, **config)
+
+    @property
+    def n_fetches(self) -> int:
+        """Fetches answered so far, whether or not their records were polled."""
+        return self._watched.n_fetches
 
     def refusal(self, user: str | None) -> str | None:
         """A clause that goes on after "Kafka at SERVERS", None where the brokers are simply away."""

@@ -35,9 +35,9 @@ class MemoryPositions:
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         self._check_here()
-        if taken_name not in self.files:
-            self.files[taken_name] = TakenFile(taken_name, name, sha256, now)
-            self.offsets[StreamPartition(sha256, 0)] = 0
+        self.files[taken_name] = TakenFile(taken_name, name, sha256, now)
+        self.outcomes.pop(taken_name, None)
+        self.offsets[StreamPartition(sha256, 0)] = 0
 
     def finish_file(self, taken_name: str, outcome: str, now: datetime) -> None:  # noqa: ARG002
         self._check_here()

@@ -38,23 +38,25 @@ class FileCounts:
 def take(db: Database, source: str, taken_name: str, name: str, sha256: str, now: datetime) -> None:
     """Note that a file was taken, and start its content at row 0, in one transaction.
 
-    Taking the same content again reads it again (names and earlier readings suppress nothing, only row keys do); a
-    second call for a name that is known (a crash between this and the move) leaves counters and position alone.
+    Taking the same content again reads it again (names and earlier readings suppress nothing, only row keys do). A name
+    noted before, for a file that never moved (a crash between this and the move), begins anew: as unfinished.
     """
 
     def work(connection: Connection) -> None:
-        row = {
-            "source": source,
-            "taken_name": taken_name,
+        row = {"source": source, "taken_name": taken_name}
+        anew = {
             "name": name,
             "sha256": sha256,
             "taken_at": now,
+            "finished_at": None,
+            "outcome": None,
             "counted": 0,
             "seen_before": 0,
+            "refused": "{}",
         }
-        statement = insert_into(connection, files).values(refused="{}", **row).on_conflict_do_nothing()
-        if connection.execute(statement.returning(files.c.taken_name)).first() is not None:
-            reset_in(connection, source, StreamPartition(sha256, 0), 0)
+        statement = insert_into(connection, files).values(**row, **anew)
+        connection.execute(statement.on_conflict_do_update(index_elements=list(files.primary_key), set_=anew))
+        reset_in(connection, source, StreamPartition(sha256, 0), 0)
 
     db.run(work)
 
