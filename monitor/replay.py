@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
+from monitor.bookkeeper import rules_of
 from monitor.config import AnySource, Config
 from monitor.parsing import Parser
 from monitor.posts import Batch, Post, Record, ScoredBatch
 from monitor.protocols import Scorer
 from monitor.sources.replay import records_of
 from monitor.store import daily, deadletters
-from monitor.store import settings as store_settings
 from monitor.store.database import Database
 from monitor.store.deadletters import StoredDeadLetter
-from monitor.store.saving import Saver, SaveRules
+from monitor.store.saving import Saver
 
 _AT_ONCE = 256  #: letters in memory, of up to 64 KiB each
 
@@ -58,7 +58,7 @@ def replay(config: Config, db: Database, scorer: Scorer, wanted: Wanted, now: da
 
     No position moves, and what is refused again stays as it was first refused. Raises StoreUnavailable.
     """
-    saver = Saver(db, _rules(config, db))
+    saver = Saver(db, rules_of(config, db, max_invalid_share=1.0))  # it was asked for: it never pauses a source
     total = Replayed()
     for section in config.sources:
         if wanted.source in {None, section.name}:
@@ -104,10 +104,3 @@ def _save(chunk: Sequence[tuple[int, Post]], saver: Saver, db: Database, scorer:
         # what the first save inserted, the second one has seen before
         return replace(again, n_inserted=saved.n_inserted, n_seen_before=len(chunk) - saved.n_inserted - n_refused)
     return Replayed(saved.n_inserted, saved.n_seen_before, n_refused)
-
-
-def _rules(config: Config, db: Database) -> SaveRules:
-    store = config.store
-    share_of_all = 1.0  # a replay is asked for: it never pauses a source
-    key = store_settings.hash_key(db)
-    return SaveRules(config.max_brands, share_of_all, store.keep_text, store.user_id, key)
