@@ -1,15 +1,12 @@
-"""`model`: the bundles that score, and the recipes that make them."""
+"""`model`: the bundles that score, and the recipes that make them. One file `model_*.py` per family of commands."""
 
-import io
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from monitor.commands import model_train
+from monitor.commands.model_options import bundle_argument, find_bundle, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 from monitor.commands.tables import print_fields, print_object, print_rows
 
@@ -17,11 +14,6 @@ if TYPE_CHECKING:
     from monitor.config import Config
 
 _COLUMNS = ("used", "name", "classes", "languages", "sha256", "state")
-_data_option = click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    help="Folder of the corpora, or a CSV with columns text and label.  [default: SENTIMENT_DATA]",
-)
 
 
 @click.group(
@@ -46,7 +38,7 @@ def list_(config_path: Path, *, as_json: bool) -> None:
 
 @model.command(epilog=example("model show", "model show social-gru --card"))
 @config_option
-@click.argument("bundle", required=False)
+@bundle_argument
 @click.option("--card", is_flag=True, help="Print the model card.")
 @json_option
 def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) -> None:
@@ -54,8 +46,8 @@ def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) ->
     from models.bundle import describe
 
     config = load_config(config_path)
-    with _told_as_config_errors():
-        path = _find(bundle or config.scoring.bundle, config)
+    with told_as_config_errors():
+        path = find_bundle(bundle or config.scoring.bundle, config)
         described = describe(path)
     if card:
         click.echo((path / "README.md").read_text(encoding="utf-8"))
@@ -63,76 +55,6 @@ def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) ->
         print_object(described)
     else:
         print_fields({name: _in_words(value) for name, value in described.items()})
-
-
-@model.command(
-    epilog=example("model train social-gru", "model train my-recipe.yaml --data labelled.csv --out my-bundle")
-)
-@config_option
-@click.argument("recipe")
-@_data_option
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE]",
-)
-@click.option(
-    "--init",
-    help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
-)
-@click.option("--seed", type=int, help="Another seed than the recipe's.")
-def train(
-    config_path: Path, recipe: str, data: Path | None, out: Path | None, init: str | None, seed: int | None
-) -> None:
-    """Train a bundle from RECIPE, a shipped recipe's name or a YAML file.
-
-    A CSV of your own needs 100 posts, and 10 of each label that occurs. An interrupted training goes on from its
-    checkpoint when called again.
-    """
-    from monitor import logs
-
-    config = load_config(config_path)
-    logs.configure(config.logging.level, config.logging.format, stream=cast("TextIO", _CurrentStderr()))
-    with _told_as_config_errors():
-        from models import train as training
-
-        click.echo(training.train(recipe, data, out, _find(init, config) if init else None, seed))
-
-
-@model.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
-@config_option
-@click.argument("bundle", required=False)
-@_data_option
-@json_option
-def evaluate(config_path: Path, bundle: str | None, data: Path | None, *, as_json: bool) -> None:
-    """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
-    config = load_config(config_path)
-    with _told_as_config_errors():
-        from models import evaluate as evaluation
-
-        report = evaluation.evaluate(_find(bundle or config.scoring.bundle, config), data)
-    click.echo(json.dumps(report, indent=2) if as_json else evaluation.render(report))
-
-
-class _CurrentStderr(io.TextIOBase):
-    """Standard error as it is when a line is written: above the progress bar while there is one."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
-
-
-def _find(bundle: str, config: "Config") -> Path:
-    """A path that is there as typed, else one relative to the configuration, else a shipped bundle's name."""
-    from models.bundle import find_bundle
-
-    typed = Path(bundle)
-    return typed if (typed / "manifest.json").is_file() else find_bundle(bundle, config.base_dir)
 
 
 def _summary(name: str, config: "Config") -> dict[str, Any]:
@@ -160,14 +82,5 @@ def _in_words(value: object) -> object:
     return f"{value:.4f}".rstrip("0") if isinstance(value, float) else value
 
 
-@contextmanager
-def _told_as_config_errors() -> Iterator[None]:
-    """What is wrong with a bundle, a recipe or the training posts is told in one sentence, not as a crash."""
-    from monitor.errors import ConfigError
-
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "models":
-            raise
-        raise ConfigError(str(error)) from error
+for _command in (model_train.train, model_train.evaluate):
+    model.add_command(_command)

@@ -1,0 +1,74 @@
+"""`model train` and `model evaluate`: make a bundle, measure one."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TextIO, cast
+
+import click
+
+from monitor.commands.model_options import bundle_argument, data_option, find_bundle, told_as_config_errors
+from monitor.commands.options import config_option, example, json_option, load_config
+
+
+@click.command(
+    epilog=example("model train social-gru", "model train my-recipe.yaml --data labelled.csv --out my-bundle")
+)
+@config_option
+@click.argument("recipe")
+@data_option
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE]",
+)
+@click.option(
+    "--init",
+    help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
+)
+@click.option("--seed", type=int, help="Another seed than the recipe's.")
+def train(
+    config_path: Path, recipe: str, data: Path | None, out: Path | None, init: str | None, seed: int | None
+) -> None:
+    """Train a bundle from RECIPE, a shipped recipe's name or a YAML file.
+
+    A CSV of your own needs 100 posts, and 10 of each label that occurs. An interrupted training goes on from its
+    checkpoint when called again.
+    """
+    from monitor import logs
+
+    config = load_config(config_path)
+    logs.configure(config.logging.level, config.logging.format, stream=cast("TextIO", _CurrentStderr()))
+    with told_as_config_errors():
+        from models import train as training
+
+        click.echo(training.train(recipe, data, out, find_bundle(init, config) if init else None, seed))
+
+
+@click.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
+@config_option
+@bundle_argument
+@data_option
+@json_option
+def evaluate(config_path: Path, bundle: str | None, data: Path | None, *, as_json: bool) -> None:
+    """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
+    config = load_config(config_path)
+    with told_as_config_errors():
+        from models import evaluate as evaluation
+
+        report = evaluation.evaluate(find_bundle(bundle or config.scoring.bundle, config), data)
+    click.echo(json.dumps(report, indent=2) if as_json else evaluation.render(report))
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Standard error as it is when a line is written: above the progress bar while there is one."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
