@@ -89,7 +89,7 @@ class Bundle:
         from models.engine import HalvingRunner, make_engine
 
         encoder = _load_encoder(path, manifest)
-        network = _load_network(path, manifest)
+        network = load_network(path, manifest)
         if encoder.n_tokens != network.shape.n_tokens:
             raise BundleError(
                 f"{path / TOKENIZER} has {encoder.n_tokens} tokens, {WEIGHTS} has vectors for {network.shape.n_tokens}"
@@ -167,14 +167,15 @@ def _load_encoder(path: Path, manifest: Manifest) -> "TextEncoder":
         raise BundleError(f"{path / TOKENIZER}: {error}") from error
 
 
-def _load_network(path: Path, manifest: Manifest) -> "GruClassifier":
+def load_network(path: Path, manifest: Manifest) -> "GruClassifier":
+    """The network of a bundle in fp32. Raises BundleError where its weights do not fit the manifest."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
+    from models.network_weights import read_weights
     from models.networks import GruClassifier, GruShape
 
     try:
-        weights = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
+        weights = read_weights(path)
         shape = GruShape(**manifest.network)
         _check_weights(weights, shape)
         network = GruClassifier(shape)
@@ -215,13 +216,13 @@ def headline_metrics(path: Path) -> dict[str, float]:
 def save_bundle(
     path: Path, manifest: Manifest, weights: "Mapping[str, torch.Tensor]", tokenizer: str, calibration: Calibration
 ) -> Manifest:
-    """Write a bundle's folder, weights in fp16. The same content gives the same bytes."""
-    import torch
+    """Write a bundle's folder, weights in fp16, or int8 as `quantise` made them. The same content, the same bytes."""
     from safetensors.torch import save
 
+    from models.network_weights import as_stored
+
     path.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in sorted(weights.items())}
-    (path / WEIGHTS).write_bytes(save(halves))
+    (path / WEIGHTS).write_bytes(save(as_stored(weights)))
     (path / WEIGHTS).chmod(0o644)  # save_file makes it readable for its writer only; a service runs as another user
     (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     calibration.save(path / CALIBRATION)

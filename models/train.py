@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
@@ -18,13 +17,13 @@ from models.evaluate import evaluate, report_on, save_report
 from models.manifest import (
     MAX_NAME_CHARS,
     TOKENIZER,
-    WEIGHTS,
     BundleError,
     Manifest,
     file_sha256,
     read_manifest,
 )
 from models.mixture import EncodedCorpus, Mixture
+from models.network_weights import read_weights
 from models.networks import GruClassifier, GruShape
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
 from models.tokenizer import TextEncoder
@@ -154,7 +153,7 @@ def _start(
     if init is not None and manifest is not None:
         encoder = TextEncoder.load(init / TOKENIZER, manifest.preparation, manifest.max_tokens)
         network = GruClassifier(GruShape(**manifest.network), **dropouts)
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(init / WEIGHTS).items()})
+        network.load_state_dict(read_weights(init))
         return encoder, network
     texts = [text for corpus in sources.values() for text in corpus.texts]
     if plan.vocabulary.start == "texts":

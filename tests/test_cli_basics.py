@@ -20,6 +20,13 @@ HEAVY = ("torch", "numpy", "pandas", "sqlalchemy", "kafka", "matplotlib", "pydan
 
 #: arguments without which a command is a usage error
 NEEDED = {
+    "model compare": ["a", "b"],
+    "model threshold": ["--labels", __file__],
+    "model explore": [__file__],
+    "model neighbours": ["good"],
+    "model explain": ["good"],
+    "model export": ["--out", "model.onnx"],
+    "model quantize": ["--out", "small"],
     "score": ["-"],
     "alerts show": ["KEY"],
     "alerts drop": ["KEY"],

@@ -114,8 +114,8 @@ def test_the_shipped_bundle_on_real_posts() -> None:
 
 
 def _network() -> GruClassifier:
-    from models.bundle import _load_network
+    from models.bundle import load_network
     from models.manifest import read_manifest
 
     folder = find_bundle("social-gru", ROOT)
-    return _load_network(folder, read_manifest(folder))
+    return load_network(folder, read_manifest(folder))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitor.commands import model_train
+from monitor.commands import model_compare, model_convert, model_look, model_train
 from monitor.commands.model_options import bundle_argument, find_bundle, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 from monitor.commands.tables import print_fields, print_object, print_rows
@@ -82,5 +82,16 @@ def _in_words(value: object) -> object:
     return f"{value:.4f}".rstrip("0") if isinstance(value, float) else value
 
 
-for _command in (model_train.train, model_train.evaluate):
+for _command in (
+    model_train.train,
+    model_train.evaluate,
+    model_compare.compare,
+    model_compare.threshold,
+    model_compare.errors,
+    model_look.explore,
+    model_look.neighbours,
+    model_look.explain,
+    model_convert.export,
+    model_convert.quantize,
+):
     model.add_command(_command)
