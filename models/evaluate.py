@@ -22,6 +22,7 @@ from models.corpora import (
     load_sources,
     load_test,
 )
+from models.figures import draw_all
 from models.manifest import CARD, REPORT, Manifest, canonical_json
 from models.measures import (
     FloatArray,
@@ -32,6 +33,7 @@ from models.measures import (
     confidence_error,
     confusion,
     log_loss,
+    reliability,
 )
 from models.model_card import render, render_card
 
@@ -135,7 +137,9 @@ def measure(truth: IntArray, predicted: IntArray, probabilities: FloatArray | No
         "classes": classes,
         "confusion": table.tolist(),
     }
-    return figures if probabilities is None else figures | measure_probabilities(truth, probabilities)
+    if probabilities is None:
+        return figures
+    return figures | measure_probabilities(truth, probabilities) | {"reliability": reliability(truth, probabilities)}
 
 
 def measure_probabilities(truth: IntArray, probabilities: FloatArray) -> dict[str, float]:
@@ -171,9 +175,11 @@ def _n_parameters(manifest: Manifest) -> int:
 
 
 def save_report(bundle: Path, report: Mapping[str, Any]) -> None:
-    """Write `report.json` and the model card into the bundle's folder; the bundle's identity does not change by it."""
+    """Write report, model card and pictures into the bundle's folder; the bundle's identity does not change by it."""
     (bundle / REPORT).write_text(canonical_json(report), encoding="utf-8")
-    (bundle / CARD).write_text(render_card(read_manifest(bundle), report), encoding="utf-8")
+    manifest = read_manifest(bundle)
+    (bundle / CARD).write_text(render_card(manifest, report), encoding="utf-8")
+    draw_all(bundle, manifest.trained.get("history", []), report["sets"][report["headline_set"]][NETWORK])
 
 
 def load_report(bundle: Path) -> dict[str, Any]:

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.measures import FloatArray, IntArray
-
-INK, PALE, BLUE, RED = "#22303c", "#9db2c4", "#1769aa", "#c62839"
+INK, PALE, BLUE = "#22303c", "#9db2c4", "#1769aa"
 CURVES, CONFUSION, RELIABILITY = "learning_curves.png", "confusion_matrix.png", "reliability.png"
 
 
@@ -52,17 +50,25 @@ def draw_confusion(table: Sequence[Sequence[int]], names: Sequence[str], path: P
         axes.set(xlabel="predicted", ylabel="label", title="Confusion matrix")
 
 
-def draw_reliability(truth: IntArray, probabilities: FloatArray, path: Path, n_bins: int = 15) -> None:
-    """Share of right predictions over the confidence, in equal-width bins; dots are as large as their posts many."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    counts = np.bincount(bins, minlength=n_bins)
-    filled = counts > 0
-    means = [np.bincount(bins, values, n_bins)[filled] / counts[filled] for values in (confidence, right)]
+def draw_reliability(bins: Sequence[Sequence[float]], path: Path) -> None:
+    """Share of right predictions over the confidence; `bins` as `measures.reliability` gives them.
+
+    A dot's area grows with its posts.
+    """
+    confidence, right, counts = np.array(bins, float).T
     with canvas(path) as axes:
         axes.plot([0, 1], [0, 1], color=PALE, linestyle="--", label="perfectly calibrated")
-        axes.plot(*means, color=BLUE)
-        axes.scatter(*means, s=20 + 180 * counts[filled] / counts.max(), color=BLUE, label="posts by confidence")
+        axes.plot(confidence, right, color=BLUE)
+        axes.scatter(confidence, right, s=20 + 180 * counts / counts.max(), color=BLUE, label="posts by confidence")
         axes.set(xlabel="confidence", ylabel="share that is right", title="Reliability", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="upper left")
+
+
+def draw_all(folder: Path, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
+    """Draw into a bundle's folder what there is: `history` of its training, `figures` of its headline set."""
+    if history:
+        measures = {key: key.replace("_", " ") for key in ("loss", "macro_recall") if key in history[0]}
+        draw_curves(history, measures, folder / CURVES)
+    draw_confusion(figures["confusion"], list(figures["classes"]), folder / CONFUSION)
+    if "reliability" in figures:
+        draw_reliability(figures["reliability"], folder / RELIABILITY)

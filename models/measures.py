@@ -69,3 +69,14 @@ def confidence_error(truth: IntArray, probabilities: FloatArray, n_bins: int = 1
     """ECE of the most likely class (Guo et al. 2017, arXiv:1706.04599)."""
     right = (probabilities.argmax(axis=1) == truth).astype(float)
     return calibration_error(right, probabilities.max(axis=1), np.ones(len(truth)), n_bins)
+
+
+def reliability(truth: IntArray, probabilities: FloatArray, n_bins: int = 15) -> list[list[float]]:
+    """[mean confidence, share that is right, posts] of each equal-width bin of confidence that has posts."""
+    confidence = probabilities.max(axis=1)
+    right = (probabilities.argmax(axis=1) == truth).astype(float)
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    return [
+        [float(confidence[bins == i].mean()), float(right[bins == i].mean()), int((bins == i).sum())]
+        for i in np.unique(bins)
+    ]

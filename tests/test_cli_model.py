@@ -62,6 +62,8 @@ def test_train_writes_a_bundle_that_can_be_used(cli: Cli, tmp_path: Path) -> Non
         "model", "train", str(tmp_path / "mine.yaml"), "--data", str(labelled), "--out", str(tmp_path / "made")
     )
     assert made.splitlines()[-1] == str(tmp_path / "made")
+    pictures = {"learning_curves.png", "confusion_matrix.png", "reliability.png"}
+    assert {path.name for path in (tmp_path / "made").glob("*.png")} == pictures
     assert json.loads(cli.ok("model", "show", str(tmp_path / "made"), "--json"))["name"] == "made"
 
 

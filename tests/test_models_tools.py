@@ -11,10 +11,13 @@ from tiny_models import WORDS, make_bundle, make_texts, one_thread, write_labell
 from models.bundle import Bundle, BundleError, load_network
 from models.calibration import Calibration
 from models.corpora import CorpusError
+from models.evaluate import evaluate, save_report
 from models.explain import explain
 from models.explore import explore, explore_texts
 from models.export import _model, export, largest_difference
+from models.figures import CONFUSION, CURVES, RELIABILITY
 from models.manifest import read_manifest
+from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes
 from models.neighbours import neighbours
 from models.network_weights import dequantise, quantise, read_weights
@@ -176,3 +179,21 @@ def test_an_int8_bundle_is_served(tmp_path: Path) -> None:
     assert report["bytes_after"] < report["bytes_before"]
     with pytest.raises(ValueError, match="without a scale"):
         dequantise({"a": torch.zeros(2, 2, dtype=torch.int8)})
+
+
+def test_reliability_adds_up_to_the_calibration_error() -> None:
+    """The gaps of the bins, weighed by their posts, are the ECE."""
+    draws = np.random.default_rng(4)
+    probabilities, truth = draws.dirichlet([1, 1, 1], 500), draws.integers(0, 3, 500)
+    bins = np.array(reliability(truth, probabilities))
+    ece = (np.abs(bins[:, 0] - bins[:, 1]) * bins[:, 2]).sum() / 500
+    assert ece == pytest.approx(confidence_error(truth, probabilities))
+
+
+def test_a_report_is_drawn(tmp_path: Path) -> None:
+    """Pictures lie in the bundle's folder, learning curves only where a training is known; its files stay in order."""
+    bundle, labelled = make_bundle(tmp_path / "tiny"), write_labelled(tmp_path / "l.csv", ROWS)
+    save_report(bundle, evaluate(bundle, labelled))
+    assert {path.name for path in bundle.glob("*.png")} == {CONFUSION, RELIABILITY}
+    assert CURVES not in {path.name for path in bundle.iterdir()}
+    read_manifest(bundle)
