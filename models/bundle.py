@@ -187,6 +187,13 @@ def load_network(path: Path, manifest: Manifest) -> "GruClassifier":
     return network.eval()
 
 
+def refuse_other_kinds(manifest: Manifest, done: str) -> None:
+    """Raise BundleError for a network that is no `GruClassifier`, and so cannot be `done` (a participle) yet."""
+    kind = manifest.network.get("kind", "gru")
+    if kind != "gru":
+        raise BundleError(f"{manifest.name} is of the kind {kind}; only the kind gru can be {done}")
+
+
 def _check_weights(weights: "Mapping[str, torch.Tensor]", shape: "GruShape") -> None:
     """Raise ValueError unless the manifest's numbers are those of the tensors, and all of these are finite.
 

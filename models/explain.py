@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.bundle import Bundle, load_network
+from models.bundle import Bundle, load_network, refuse_other_kinds
 from models.calibration import Calibration
 from models.manifest import BundleError, read_manifest
 
@@ -44,6 +44,7 @@ def explain(path: Path, text: str) -> Explanation:
     come close enough.
     """
     manifest = read_manifest(path)
+    refuse_other_kinds(manifest, "explained")
     bundle = Bundle.load(path, "cpu")
     network = load_network(path, manifest).double().eval()
     words = words_of_tokens(bundle.encoder, text)

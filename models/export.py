@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundle import Bundle, load_network
+from models.bundle import Bundle, load_network, refuse_other_kinds
 from models.calibration import Calibration
 from models.manifest import TOKENIZER, BundleError, read_manifest
 from models.networks import GruClassifier
@@ -26,6 +26,7 @@ def export(path: Path, out: Path) -> float:
     import onnx
 
     manifest = read_manifest(path)
+    refuse_other_kinds(manifest, "exported")
     if out.parent.resolve() == path.resolve():
         raise BundleError(f"{out} lies in the bundle itself: name another folder")
     network = load_network(path, manifest)

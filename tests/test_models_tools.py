@@ -1,5 +1,6 @@
 """Comparing, thresholds, mistakes, explanations, ONNX and int8: held against oracles and by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.explain import explain
 from models.explore import explore, explore_texts
 from models.export import _model, export, largest_difference
 from models.figures import CONFUSION, CURVES, RELIABILITY
-from models.manifest import read_manifest
+from models.manifest import read_manifest, write_manifest
 from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes
 from models.neighbours import neighbours
@@ -156,6 +157,17 @@ def test_onnx_equals_torch(tmp_path: Path) -> None:
     network = load_network(bundle, read_manifest(bundle))
     graph = _model(network, Calibration(1.0, (0.0, 0.0, 0.0)), {}).SerializeToString()
     assert largest_difference(graph, network, Calibration(2.0, (0.5, 0.0, 0.0)), [[5, 6, 7], [8]]) > 0.01
+
+
+def test_other_kinds_are_refused(tmp_path: Path) -> None:
+    """A kind without an explanation or a graph is named, before anything is loaded."""
+    bundle = make_bundle(tmp_path / "tiny")
+    manifest = read_manifest(bundle)
+    write_manifest(bundle, replace(manifest, network={**manifest.network, "kind": "cnn"}))
+    with pytest.raises(BundleError, match="of the kind cnn; only the kind gru can be explained"):
+        explain(bundle, "good")
+    with pytest.raises(BundleError, match="only the kind gru can be exported"):
+        export(bundle, tmp_path / "model.onnx")
 
 
 def test_int8_rows_are_within_half_a_step() -> None:
