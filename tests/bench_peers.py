@@ -1,6 +1,8 @@
 """Scoring beside peers: the seed's loop, VADER, a transformer of DistilBERT's size, ONNX Runtime on the same GRU."""
 
 import importlib.util
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ SECTION = "Scoring, posts/s"
 SEED_TIMES = 40.0  #: at least, with bf16 products in the processor
 SEED_TIMES_WITHOUT_BF16 = 25.0
 HIDDEN = 128
+ALONE_MS = 3.0  #: one post on a CPU, at most
 
 
 def peers(found: Sequence[str], scorer: BundleScorer, n_pairs: int) -> Iterator[Figure]:
@@ -35,6 +38,19 @@ def peers(found: Sequence[str], scorer: BundleScorer, n_pairs: int) -> Iterator[
         yield Figure(
             SECTION, f"{scorer.bundle.name} beside it", result.first, "posts/s", result.ratio, name, target, ok
         )
+    yield _alone(cursor.take(300), scorer)
+
+
+def _alone(texts: Sequence[str], scorer: BundleScorer) -> Figure:
+    """The median of posts scored one at a time."""
+    times_ms = []
+    for text in texts:
+        began = time.perf_counter()
+        scorer.score_texts([text])
+        times_ms.append((time.perf_counter() - began) * 1_000)
+    ms = statistics.median(times_ms)
+    target, ok = (f"under {ALONE_MS:.0f} ms", ms < ALONE_MS) if scorer.bundle.device == "cpu" else (None, None)
+    return Figure("One post scored alone", "median", ms, "ms", target=target, ok=ok)
 
 
 def has_bf16() -> bool:
