@@ -225,7 +225,9 @@ class Client:
     def refresh_metadata(self, timeout_s: float = ANSWER_S) -> None:
         """Ask which topics and partitions there are. Raises SourceUnavailable when no broker answers."""
         answered = threading.Event()
-        asked = self._consumer._cluster.request_update()  # the public bootstrap() may wait without bound
+        cluster = self._consumer._cluster
+        cluster._last_refresh_ms = 0.0  # else it waits for the rest of retry_backoff_ms, though this is no retry
+        asked = cluster.request_update()  # the public bootstrap() may wait without bound
         asked.add_both(lambda _: answered.set())
         if not answered.wait(timeout_s):
             raise SourceUnavailable(f"no Kafka broker answers at {self.servers}")
