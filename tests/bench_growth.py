@@ -22,11 +22,11 @@ MAX_TURN_MS = 100.0
 _FILL = """
 INSERT INTO posts (post_key, source, position, brand, id, created_at, day, user_id, lang, text,
   pos_prob, pred, label, p_negative, p_neutral, p_positive, model, scored_at, content_hash)
-SELECT md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n % 20, 'f' || n,
+SELECT md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n %% 20, 'f' || n,
   now() - n * interval '1 second',
-  (now() - n * interval '1 second')::date, 'u' || n % 5000, NULL, repeat(md5(n::text), 2),
+  (now() - n * interval '1 second')::date, 'u' || n %% 5000, NULL, repeat(md5(n::text), 2),
   round(random()::numeric, 6), 1, 'neutral', 0.2, 0.5, 0.3, 'fill@0', now(), left(md5(n::text), 16)
-FROM generate_series(%s, %s) AS n"""
+FROM generate_series(%s::bigint, %s::bigint) AS n"""
 
 
 def rates_by_size(services: Services, values: Sequence[bytes], device: str) -> Iterator[Figure]:
