@@ -14,12 +14,13 @@ from typing import Any, TextIO, TypeVar
 from monitor import cautions, logs, metrics, settings
 from monitor.allocator import limit_arenas
 from monitor.batching import BatchLimits
+from monitor.clocks import JumpWatch
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.dashboard import page
 from monitor.errors import AlreadyRunning, MonitorError, Unavailable
 from monitor.health import Health
 from monitor.http import HttpServer
-from monitor.jobs import Jobs, schedule
+from monitor.jobs import Jobs
 from monitor.lanes import Lane
 from monitor.pipeline import RETRY_S, Pipeline
 from monitor.posts import Score
@@ -27,6 +28,7 @@ from monitor.protocols import Notifier, Scorer, Source
 from monitor.settings import Secrets
 from monitor.signals import Signals
 from monitor.systemd import ServiceManager
+from monitor.timetable import Timetable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Daemon:
         secrets: Secrets,
         signals: Signals,
         announce: Callable[[str], None] | None = None,
+        clock: JumpWatch | None = None,
     ) -> None:
         self.config = config
         self.role = role
@@ -66,7 +69,8 @@ class Daemon:
         self.jobs: Jobs | None = None
         self.db: Any = None
         self.is_stuck = False  # after `stop`: a thread still waits for something that does not answer
-        self._scheduler: Any = None
+        self._timetable: Timetable | None = None
+        self._clock = clock or JumpWatch()
         self._cleanup = ExitStack()
 
     # ---- build ---------------------------------------------------------------------------------------------------
@@ -142,21 +146,21 @@ class Daemon:
         assert self.jobs is not None
         if self.pipeline is not None:
             self.pipeline.start()
-        self._scheduler = schedule(self.jobs, self.config, self.role)
-        self._scheduler.start()
+        self._timetable = Timetable(self.jobs, self.config, self.role)
+        self._timetable.start()
 
     def stop(self) -> None:
         """No new work, finish what is in hand, then take down in reverse order; never raises for what is away."""
         deadline = time.monotonic() + STOP_S
         if self.jobs is not None:
             self.jobs.stopping.set()
-        if self._scheduler is not None:
-            self._scheduler.pause()
+        if self._timetable is not None:
+            self._timetable.pause()
         if self.pipeline is not None and not self.pipeline.stop(STOP_S):
             self.is_stuck = True
             log.warning("a batch in hand could not be finished in time; it will be read again")
-        if self._scheduler is not None:
-            ending = threading.Thread(target=self._scheduler.shutdown, daemon=True)
+        if self._timetable is not None:
+            ending = threading.Thread(target=self._timetable.shutdown, daemon=True)
             ending.start()
             ending.join(max(1.0, deadline - time.monotonic()))  # a message that is on its way to Slack gets its answer
             self.is_stuck |= ending.is_alive()
@@ -271,8 +275,16 @@ class Daemon:
         """The main thread goes on, working or waiting; the watchdog is fed unless a loop is stuck."""
         self.health.turn("main")
         self.health.tell_silent()
+        self._look_at_the_clock()
         if not self.health.stuck():
             self.manager.alive()
+
+    def _look_at_the_clock(self) -> None:
+        jumped_s = self._clock.jumped_s()
+        if jumped_s:
+            log.warning("the clock was set, or the machine slept", extra={"jumped_s": round(jumped_s, 1)})
+            if self._timetable is not None:
+                self._timetable.clock_was_set(jumped_s)
 
 
 def run(

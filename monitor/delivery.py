@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from monitor import crashpoints
+from monitor import clocks, crashpoints
 from monitor.config import Config
 from monitor.protocols import Notifier, SendResult
 from monitor.slack import TIMEOUT_S, DryRunNotifier
@@ -29,7 +29,8 @@ PAUSE_S = 1.0  #: between two messages; Slack takes about one a second per chann
 LOOK_AFTER_S = 15.0  #: from a doubtful attempt to the look-up: a slow post has arrived by then
 RESEND_AFTER_S = 45.0  #: from a look-up that could not tell to the next attempt (at_least_once)
 REFUSED_RETRY_S = 900.0  #: what Slack refuses needs a person: the token, the channel, an invitation
-_CLOCK_SKEW_S = 60.0  #: how far Slack's clock may be behind ours
+#: how far Slack's clock may be behind the one that a message was written by, which may have been an hour off
+_CLOCK_SKEW_S = 2 * 3600.0
 
 
 def deliver(
@@ -38,12 +39,12 @@ def deliver(
     config: Config,
     now: datetime,
     pause: Callable[[float], object] = time.sleep,
-    ticks: Callable[[], float] = time.monotonic,
+    ticks: Callable[[], float] = clocks.awake_or_not_s,
 ) -> int:
     """Send or look up the oldest due message. 1 where more may follow at once; 0 where nothing is due or Slack is away.
 
-    Waits up to a second (`pause`) after the message before. `ticks` counts seconds, to see how much of the lease is
-    left. Raises StoreUnavailable.
+    Waits up to a second (`pause`) after the message before. `ticks` counts seconds, also those that the
+    machine sleeps, to see how much of the lease is left. Raises StoreUnavailable.
     """
     if isinstance(notifier, DryRunNotifier):
         return _show(db, notifier, config, now)

@@ -1,5 +1,5 @@
-"""The scheduled work, each a plain function that may run any number of times on any replica; APScheduler only calls
-them."""
+"""The scheduled work, each a plain function that may run any number of times on any replica; timetable.py has the
+times."""
 
 import logging
 import os
@@ -7,15 +7,13 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from datetime import time as time_of_day
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from monitor import delivery, report
 from monitor.config import AlertsSection, Config
-from monitor.errors import Unavailable
+from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.health import Health
 from monitor.lanes import Lane
 from monitor.metrics import Metrics
@@ -28,8 +26,8 @@ from monitor.store.database import Database
 log = logging.getLogger(__name__)
 
 BEAT_S = 3.0  #: how often a daemon says that it lives
+WAITING = "waiting"  #: outcome of a job that found something away
 RATE_BEATS = 20  #: beats that a rate is taken over: a minute
-_MISFIRE_GRACE_S = 24 * 3600  #: a job that comes late (machine asleep, long job before it) still runs, once
 
 
 class Jobs:
@@ -110,9 +108,17 @@ class Jobs:
         store = self.config.store
         if self._role != "ingest":
             retention.retain(self._db, now, store.retention_days, keep_text=store.keep_text)
-        for lane in self._lanes:
-            if isinstance(lane.source, DropFolder):
-                lane.source.retain(now, store.retention_days, keep_text=store.keep_text)
+        self._retain_files(now)
+
+    def _retain_files(self, now: datetime) -> None:
+        away: list[SourceUnavailable] = []
+        for source in [lane.source for lane in self._lanes if isinstance(lane.source, DropFolder)]:
+            try:
+                source.retain(now, self.config.store.retention_days, keep_text=self.config.store.keep_text)
+            except SourceUnavailable as error:  # the other folders must not wait for it
+                away.append(error)
+        if away:
+            raise away[0]
 
     def recount(self) -> None:
         """Compare the totals with a recount of the posts and say loudly where they differ."""
@@ -173,33 +179,42 @@ class Jobs:
         at, n_records = counted[0]
         return round((lane.n_records - n_records) / max(BEAT_S, time.monotonic() - at), 1)
 
-    def guarded(self, name: str) -> Callable[[], None]:
-        """The job as APScheduler calls it: timed, counted, and never able to end the scheduler."""
+    def guarded(self, name: str) -> Callable[[], str]:
+        """The job as the scheduler calls it: timed, counted, and never able to end the scheduler. It returns the
+        outcome: ok, waiting (for something that is away) or failed."""
         job: Callable[[], None] = getattr(self, name)
 
-        def run() -> None:
+        def run() -> str:
             self._health.turn("scheduler")
             began = time.monotonic()
-            try:
-                job()
-            except Unavailable as error:
-                self._health.down("store", str(error))
-                self._note(name, "waiting")
-            except Exception:
-                log.exception("job %s failed; it runs again at its next time", name)
-                self._metrics.job_failures.labels(name).inc()
-                self._note(name, "failed")
-            else:
-                if name == "beat":  # a write: reads may work on a full disk
-                    self._health.up("store")
-                self._metrics.job_success.labels(name).set(time.time())
-                self._note(name, "ok")
+            outcome = self._outcome_of(name, job)
             self._metrics.job_seconds.labels(name).observe(time.monotonic() - began)
+            self.last_runs[name] = {"at": self._clock().isoformat(timespec="seconds"), "outcome": outcome}
+            return outcome
 
         return run
 
-    def _note(self, name: str, outcome: str) -> None:
-        self.last_runs[name] = {"at": self._clock().isoformat(timespec="seconds"), "outcome": outcome}
+    def count_missed(self, name: str) -> None:
+        """A run was skipped because the one before still ran."""
+        self._metrics.job_missed.labels(name).inc()
+
+    def _outcome_of(self, name: str, job: Callable[[], None]) -> str:
+        try:
+            job()
+        except StoreUnavailable as error:
+            self._health.down("store", str(error))
+            return WAITING
+        except SourceUnavailable as error:  # health hears of it from the source's own thread
+            log.warning("job %s waits: %s", name, error)
+            return WAITING
+        except Exception:
+            log.exception("job %s failed; it runs again at its next time", name)
+            self._metrics.job_failures.labels(name).inc()
+            return "failed"
+        if name == "beat":  # a write: reads may work on a full disk
+            self._health.up("store")
+        self._metrics.job_success.labels(name).set(time.time())
+        return "ok"
 
     def _health_knows(self, name: str) -> bool:
         return any(part.name == name for part in self._health.parts())
@@ -220,56 +235,3 @@ class Jobs:
             self._held_since = time.monotonic()
             log.info("alerts wait while a source catches up")
         return time.monotonic() - self._held_since < self.config.alerts.hold_s
-
-
-def schedule(jobs: Jobs, config: Config, role: str) -> Any:
-    """An APScheduler scheduler, not yet started, with every job of the role. Returns apscheduler's
-    BackgroundScheduler."""
-    from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
-    from apscheduler.executors.pool import ThreadPoolExecutor
-    from apscheduler.schedulers.background import BackgroundScheduler
-
-    scheduler = BackgroundScheduler(
-        timezone=ZoneInfo("UTC"),
-        executors={name: ThreadPoolExecutor(1) for name in ("default", "beat", "deliver", "nightly")},
-        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": _MISFIRE_GRACE_S},
-    )
-    soon = datetime.now(UTC) + timedelta(seconds=0.2)
-    for name, options in _timetable(config, role).items():
-        scheduler.add_job(
-            jobs.guarded(name),
-            id=name,
-            name=name,
-            **({"next_run_time": soon} if options["trigger"] == "interval" else {}),
-            **options,
-        )
-    scheduler.add_listener(
-        lambda event: jobs._metrics.job_missed.labels(event.job_id).inc(), EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES
-    )
-    return scheduler
-
-
-def _timetable(config: Config, role: str) -> Mapping[str, dict[str, Any]]:
-    """When each job of the role runs; times of day are in the configured zone. Beats, delivery and nightly work have
-    threads of their own."""
-
-    def daily_at(moment: time_of_day) -> dict[str, Any]:
-        return {
-            "trigger": "cron",
-            "hour": moment.hour,
-            "minute": moment.minute,
-            "second": moment.second,
-            "timezone": config.zone,
-            "executor": "nightly",
-        }
-
-    jobs = {
-        "beat": {"trigger": "interval", "seconds": BEAT_S, "executor": "beat"},
-        "retain": daily_at(config.schedule.retain_at),
-    }
-    if role != "ingest":
-        jobs["refresh"] = {"trigger": "interval", "seconds": config.schedule.refresh_s}
-        jobs["deliver"] = {"trigger": "interval", "seconds": config.schedule.deliver_s, "executor": "deliver"}
-        jobs["recount"] = daily_at(config.schedule.recount_at)
-        jobs["report"] = daily_at(config.report.at)
-    return jobs

@@ -59,6 +59,7 @@ class FakeSlack:
     scopes: set[str] = field(default_factory=lambda: {"chat:write", "channels:read", "channels:history"})
     page_size: int = 200
     n_requests: int = 0
+    clock_s: float | None = None  # Slack's own clock; then messages before `oldest` are not shown
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -77,7 +78,8 @@ class FakeSlack:
 
     def post(self, channel: str, body: dict[str, Any]) -> Posted:
         """Let a message appear."""
-        self.posted.append(Posted(channel, f"{1_790_000_000 + len(self.posted)}.000100", body))
+        second = 1_790_000_000 if self.clock_s is None else int(self.clock_s)
+        self.posted.append(Posted(channel, f"{second + len(self.posted)}.000100", body))
         return self.posted[-1]
 
 
@@ -126,7 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         slack = self.slack
         if body["channel"] not in slack.channels.values():
             return {"ok": False, "error": "channel_not_found"}
-        here = [one for one in reversed(slack.posted) if one.channel == body["channel"]]
+        oldest = 0.0 if slack.clock_s is None else float(body.get("oldest") or 0)
+        here = [one for one in reversed(slack.posted) if one.channel == body["channel"] and float(one.ts) >= oldest]
         start = int(body.get("cursor") or 0)
         page = here[start : start + slack.page_size]
         more = str(start + slack.page_size) if start + slack.page_size < len(here) else ""

@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("daemon",),  # builds everything from the configuration
     ("once",),
+    ("timetable",),
     ("jobs",),
     ("csv_scoring", "dashboard", "delivery", "probe", "replay", "report"),
     ("bookkeeper", "brokers"),
@@ -33,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # know nothing of posts
     (
         "allocator",
+        "clocks",
         "config_values",
         "crashpoints",
         "device",
@@ -59,7 +61,7 @@ OWNERS = {
     "slack_sdk": ("monitor.slack", "monitor.slack_answers"),
     "uvicorn": ("monitor.http",),
     "starlette": ("monitor.http",),
-    "apscheduler": ("monitor.jobs",),
+    "apscheduler": ("monitor.timetable",),
     "matplotlib": ("monitor.plot", "models"),
     "click": ("monitor.cli", "monitor.commands"),
 }

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from monitor import crashpoints
@@ -233,7 +233,7 @@ class DropFolder:
         log.warning("a dropped file cannot be read", extra=extra)
 
     def _take(self, file: Waiting, sha256: str) -> None:
-        now = self._clock()
+        now = self._time_of_taking()
         taken = TakenFile(self.folders.free_name(file.name, now), file.name, sha256, now)
         self._positions.take_file(taken.taken_name, taken.name, sha256, now)
         crashpoints.passing("file note")
@@ -242,6 +242,13 @@ class DropFolder:
             self._start_reading(taken, 0)
         else:
             self._positions.finish_file(taken.taken_name, FAILED, now)
+
+    def _time_of_taking(self) -> datetime:
+        """Now, or right after the files under way where the clock was set back: after a crash they are read again in
+        the order of their times."""
+        reading = [self._reading[0]] if self._reading else []
+        under_way = [taken.taken_at for taken in [*self._resuming, *self._polled, *reading]]
+        return max([self._clock(), *(taken_at + timedelta(microseconds=1) for taken_at in under_way)])
 
     def _resume(self, taken: TakenFile) -> None:
         stored = self._positions.load().get(StreamPartition(taken.sha256, 0))

@@ -45,7 +45,8 @@ class MemoryPositions:
 
     def unfinished_files(self) -> list[TakenFile]:
         self._check_here()
-        return [file for name, file in self.files.items() if name not in self.outcomes]
+        unfinished = [file for name, file in self.files.items() if name not in self.outcomes]
+        return sorted(unfinished, key=lambda file: (file.taken_at, file.taken_name))
 
     def file_counts(self, taken_name: str) -> FileCounts:
         self._check_here()

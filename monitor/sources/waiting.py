@@ -101,4 +101,11 @@ class WaitingFiles:
         """Old enough, or seen unchanged for long enough (which also covers a file dated in the future)."""
         now = self._clock()
         age_s = now.timestamp() - file.mtime_ns / 1e9
-        return timedelta(seconds=age_s) >= self._settle or now - self._first_seen.get(file, now) >= self._settle
+        return timedelta(seconds=age_s) >= self._settle or now - self._seen_since(file, now) >= self._settle
+
+    def _seen_since(self, file: Waiting, now: datetime) -> datetime:
+        """Since when it is known as it is; after the clock was set back, since then."""
+        since = self._first_seen.get(file, now)
+        if since > now:
+            self._first_seen[file] = since = now
+        return since
