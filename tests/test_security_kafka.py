@@ -21,7 +21,7 @@ from cli_runs import make_cli
 from daemon_process import free_port, wait_until
 from fixtures_kafka import real_server
 from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable
@@ -32,10 +32,11 @@ from monitor.sources.memory import MemoryPositions
 
 pytestmark = pytest.mark.kafka
 
-PASSWORDS = {"pat": "pat's secret", "sam": "s4m-secret"}
+PASSWORDS = {"pat": "pat's secret", "sam": "s4m-secret", "sue": "sue+256=secret"}
 TOPIC = "posts"
 QUICK = {"bootstrap_timeout_ms": 3000}  #: silence is given up soon
 PLAIN_MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+LOGINS = [("PLAIN", "pat"), ("SCRAM-SHA-256", "sue"), ("SCRAM-SHA-512", "sam")]
 SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
@@ -88,9 +89,10 @@ def _command(server: str, folder: Path, broker: SecureBroker) -> list[str]:
         "listeners": f"{listeners},CONTROLLER://{controller}",
         "advertised.listeners": listeners,
         "listener.security.protocol.map": "CLIENT:SASL_SSL,MUTUAL:SSL,MISNAMED:SSL,CONTROLLER:PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
         "sasl.mechanism.inter.broker.protocol": "PLAIN",
         "listener.name.client.plain.sasl.jaas.config": f'{PLAIN_MODULE} username="broker" password="b" {users};',
+        "listener.name.client.scram-sha-256.sasl.jaas.config": SCRAM_MODULE,
         "listener.name.client.scram-sha-512.sasl.jaas.config": SCRAM_MODULE,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": good,
@@ -111,6 +113,8 @@ def _fill(broker: SecureBroker) -> None:
     tls |= {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
     with closing(KafkaAdminClient(bootstrap_servers=[broker.mutual], **tls)) as admin:
         admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1}})
+        sue = UserScramCredentialUpsertion("sue", ScramMechanism.SCRAM_SHA_256, PASSWORDS["sue"])
+        admin.alter_user_scram_credentials([sue])  # the broker is formatted with one mechanism only
     value = json.dumps({"created_at": "2026-11-20T09:00:00Z", "text": "a post over TLS"}).encode()
     with closing(KafkaProducer(bootstrap_servers=[broker.mutual], metrics_enabled=False, **tls)) as producer:
         producer.send(TOPIC, value=value).get(20)
@@ -167,9 +171,9 @@ def refusal_of(section: dict[str, Any], password: str | None = None) -> str:
     return said
 
 
-@pytest.mark.parametrize(("mechanism", "user"), [("PLAIN", "pat"), ("SCRAM-SHA-512", "sam")])
+@pytest.mark.parametrize(("mechanism", "user"), LOGINS)
 def test_posts_are_read_over_sasl_and_tls(broker: SecureBroker, mechanism: str, user: str) -> None:
-    """Either mechanism logs in over a verified connection; the CA's path is relative to the configuration."""
+    """Each mechanism logs in over a verified connection; the CA's path is relative to the configuration."""
     section = sasl_section(broker, mechanism, user, ssl_cafile=broker.ca.name)
     [record] = read_one(source_of(section, PASSWORDS[user], broker.ca.parent))
     assert isinstance(record, Post)
@@ -184,7 +188,7 @@ def test_posts_are_read_with_a_clients_certificate(broker: SecureBroker) -> None
     assert isinstance(record, Post)
 
 
-@pytest.mark.parametrize(("mechanism", "user"), [("PLAIN", "pat"), ("SCRAM-SHA-512", "sam")])
+@pytest.mark.parametrize(("mechanism", "user"), LOGINS)
 def test_a_wrong_password_is_said_and_not_shown(broker: SecureBroker, mechanism: str, user: str) -> None:
     """The sentence has place and user, so that it can be mended; the password is in it neither wrong nor right."""
     said = refusal_of(sasl_section(broker, mechanism, user), "not the s3cret")
