@@ -13,7 +13,7 @@ INPUTS := pyproject.toml constraints.txt $(wildcard models/*.c)
 CHECKED := .[test,lint]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long lint bench bench-long soak clean
+.PHONY: help setup run test test-long audit lint bench bench-long soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" 
 
 test-long: $(VENV)/.tests ## a crash at every step, and three replicas under every fault: two minutes more
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
+
+audit: ## known vulnerabilities of the pinned packages, where https://osv.dev can be reached
+	@exec $(PYTHON) tests/audit.py
 
 lint: $(VENV)/.lints ## ruff and mypy
 	$(BIN)/ruff check

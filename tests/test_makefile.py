@@ -51,7 +51,7 @@ def fake_venv(folder: Path) -> Path:
 def test_help_is_the_default_and_names_every_target(clone: Path) -> None:
     """`make` alone lists the targets that people use, one line each."""
     shown = make(clone).stdout
-    for target in ("help", "setup", "run", "test", "lint", "bench", "soak", "clean"):
+    for target in ("help", "setup", "run", "test", "audit", "lint", "bench", "soak", "clean"):
         assert re.search(rf"(?m)^make {target} ", shown)
 
 
