@@ -1,11 +1,14 @@
 """Transactions, retries and outages; locks between daemons."""
 
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from batches import post, rows, rules, scored
 from fixtures_postgres import PostgresServer
@@ -103,6 +106,35 @@ def test_sqlite_waits_for_another_writer(open_database: Callable[[str], Database
 
     assert second.run(read_then_write) == 1
     thread.join(20)
+
+
+def test_a_reader_keeps_no_writer_waiting(open_database: Callable[[str], Database], sqlite_url: str) -> None:
+    """Somebody looks at SQLite for a long time: posts are saved and counted meanwhile, and the view stays as it was."""
+    db = open_database(sqlite_url)
+    saver = Saver(db, rules())
+    saver.save(scored([post(0)]))
+    with closing(sqlite3.connect(db.path or "", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM posts").fetchone() == (1,)
+        assert saver.save(scored([post(1)])).n_inserted == 1
+        daily.refresh(db, datetime.now(UTC))
+        db.drop_old_pages()
+        assert reader.execute("SELECT count(*) FROM posts").fetchone() == (1,)
+    assert n_posts(db) == 2
+    assert daily.recount(db) == []
+
+
+def test_a_lock_that_somebody_keeps_is_an_outage(open_database: Callable[[str], Database], sqlite_url: str) -> None:
+    """A tool that locks the SQLite file for itself: StoreUnavailable, and the same batch is saved once it lets go."""
+    db = open_database(sqlite_url)
+    saver = Saver(db, rules())
+    db.run(lambda c: c.exec_driver_sql("PRAGMA busy_timeout = 50"))
+    with closing(sqlite3.connect(db.path or "", isolation_level=None)) as tool:
+        tool.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            saver.save(scored([post(0)]))
+    assert saver.save(scored([post(0)])).n_inserted == 1
+    assert n_posts(db) == 1
 
 
 def test_a_full_disk_is_an_outage(open_database: Callable[[str], Database], sqlite_url: str) -> None:
@@ -212,6 +244,28 @@ def test_a_statement_that_takes_too_long_is_an_outage(
     with pytest.raises(StoreUnavailable, match="statement timeout") as caught:
         open_database(postgres_url).run(sleep)
     assert "pg_sleep" not in str(caught.value)
+
+
+@pytest.mark.postgres
+def test_a_server_out_of_connections_is_waited_for(open_database: Callable[[str], Database], postgres_url: str) -> None:
+    """Others hold every connection there is: told in the database's words, and the same batch is saved once they go."""
+    admin = open_database(postgres_url)
+    admin.run(lambda c: c.execute(text("CREATE ROLE few LOGIN CONNECTION LIMIT 2")))
+    admin.run(lambda c: c.execute(text("GRANT pg_read_all_data, pg_write_all_data TO few")))
+    url = postgres_url.replace("postgres:@", "few:@")
+    saver = Saver(open_database(url), rules())
+    try:
+        with psycopg.connect(url), psycopg.connect(url):
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable, match="too many connections"):
+                    saver.save(scored([post(0)]))
+        assert saver.save(scored([post(0)])).n_inserted == 1
+        assert n_posts(admin) == 1
+    finally:
+        admin.run(
+            lambda c: c.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'few'"))
+        )
+        admin.run(lambda c: c.execute(text("DROP ROLE few")))
 
 
 @pytest.mark.postgres
