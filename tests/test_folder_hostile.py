@@ -331,6 +331,21 @@ def test_a_file_cut_while_it_is_read(folder: Folder) -> None:
     assert len(folder.positions.outcomes) == 2
 
 
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["removed", "replaced"])
+def test_a_file_that_goes_while_it_is_read(folder: Folder, *, is_replaced: bool) -> None:
+    """Its rows are read to their end as they were when it was taken, it ends, and the next file is read."""
+    folder.put("a.csv", csv("one", "two", "three"))
+    assert texts_of(folder.source.poll(1, 1.0).records) == ["one"]
+    taken = folder.path / "processing" / f"{STAMP}-a.csv"
+    if is_replaced:
+        folder.put("new.part", csv("another")).rename(taken)
+    else:
+        taken.unlink()
+    folder.put("b.csv", csv("next"))
+    assert texts_of(folder.read()) == ["two", "three", "next"]
+    assert list(folder.positions.outcomes.values()) == ["done", "done"]
+
+
 def test_many_files_cost_no_more_per_file_than_few(folder: Folder) -> None:
     """Until the first file is taken the folder is listed at most three times and one file opened, however many wait."""
     for number in range(2000):
