@@ -44,7 +44,7 @@ bench: $(VENV)/.benches ## posts per second beside peers, CPU by stage, latency:
 bench-long: $(VENV)/.benches ## the same with 200,000 posts, and cost and memory against what is in the store: an hour
 	@DEVICE=$(DEVICE) exec $(BIN)/python tests/bench.py --long $(ARGS)
 
-soak: $(VENV)/.tests ## an hour of crashes and outages, then the count; make soak ARGS="nemesis --minutes 5" is shorter
+soak: $(VENV)/.tests ## an hour of crashes, outages and large files, then the count; make soak ARGS="nemesis --minutes 5" is shorter
 	@exec $(BIN)/python tests/soak.py $(ARGS)
 
 clean: ## removes .venv and what builds and tests left behind; data stays

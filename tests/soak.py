@@ -1,12 +1,14 @@
 """`make soak`: faults for as long as it takes to believe in the promises.
 
 `kills`: SIGKILL at named steps, 200 times over the four pairs of source and store. `nemesis`: three replicas of one
-group under everything that nemesis.py can do to them. Seeds are printed; the exit code is 1 if a promise broke.
+group under everything that nemesis.py can do to them. `limits`: 100,000 files, and one of five gigabytes. Seeds are
+printed; the exit code is 1 if a promise broke.
 """
 
 import argparse
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +21,13 @@ from crash_chains import ALERT_STEPS, FOLDER_STEPS, KAFKA_STEPS, STORE_STEPS, Ch
 from fixtures_kafka import Broker, real_broker
 from fixtures_postgres import PostgresServer, running_postgres
 from fixtures_slack import running_slack
+from limits import read_large, take_first_of
 from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
 from replicas import Ground, check_alerts, drain, ground, stop_all
 from tiny_models import make_bundle
 
+FIRST_FILE_S = 10.0  #: from the daemon's start, with 100,000 files waiting
 KILLS_A_CHAIN = 25  #: then everything is counted, and the next chain begins with an empty store
 
 
@@ -115,24 +119,42 @@ def rage_while_producing(site: Ground, feed: Numbered, nemesis: Nemesis, spell_s
     tell(f"{sum(site.faults.values())} faults: {dict(site.faults.most_common())}")
 
 
+def soak_limits(folder: Path, n_bytes: int, n_files: int) -> None:
+    """A folder of `n_files`, and a file of `n_bytes` for four minutes with a SIGKILL half-way."""
+    bundle = str(make_bundle(folder / "bundle"))
+    took_s = take_first_of(folder / "many", bundle, n_files)
+    tell(f"the first of {n_files:,} files stored {took_s:.1f} s after the daemon's start")
+    assert took_s <= FIRST_FILE_S, "too late"
+    shutil.rmtree(folder / "many")
+    if shutil.disk_usage(folder).free < 3 * n_bytes:
+        tell(f"the large file SKIPPED: less than {3 * n_bytes / 1e9:.0f} GB free in {folder}")
+        return
+    read_large(folder / "large", bundle, n_bytes, 120.0, tell)
+    tell("limits: PASS")
+
+
 def main() -> int:
     """Parse, run, tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["all", "kills", "nemesis"], nargs="?", default="all")
+    parser.add_argument("what", choices=["all", "kills", "nemesis", "limits"], nargs="?", default="all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--posts", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--bytes", type=int, default=5_000_000_000)
+    parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="keep logs and databases here")
     given = parser.parse_args()
     tell(f"{time.strftime('%Y-%m-%d %H:%M:%S')} soak {given.what}, seed {given.seed}")
     with TemporaryDirectory(prefix="soak-") as temporary:
         folder = given.folder or Path(temporary)
         try:
-            if given.what != "kills":
+            if given.what in {"all", "nemesis"}:
                 soak_nemesis(folder / "nemesis", given.posts, given.minutes, given.seed)
-            if given.what != "nemesis":
+            if given.what in {"all", "kills"}:
                 soak_kills(folder / "kills", given.kills, given.seed)
+            if given.what in {"all", "limits"}:
+                soak_limits(folder / "limits", given.bytes, given.files)
         except AssertionError as error:
             tell(f"FAIL: {error}")
             return 1
