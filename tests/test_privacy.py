@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from batches import everything
-from cli_runs import Cli
+from cli_runs import Cli, make_cli
 from daemon_process import write_config
 from fixtures_daemon import RunOnce
 from sqlalchemy import select
@@ -165,6 +165,25 @@ def test_a_forgotten_file_is_nowhere(make: Callable[..., Place], open_database: 
     for word in ALL:
         assert where(place, word, open_database) == set(), word
     assert [path.name[17:] for path in (place.inbox / "done").iterdir()] == ["a.csv.report.txt"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--user", ANN), ("--id", f"ann-{TODAY}-0"), ("--file", "a.csv")])
+def test_files_that_are_still_to_be_read_are_told(tmp_path: Path, sqlite_url: str, option: str, value: str) -> None:
+    """They are posts to come, not copies: they stay as they are, and the command names those that hold what was meant.
+
+    One lies in the folder, one is being read, one cannot be searched; one holds somebody else's posts only.
+    """
+    cli = make_cli(tmp_path, sqlite_url)
+    (tmp_path / "inbox" / "processing").mkdir(parents=True)
+    his = f"created_at,text,user_id\n{TODAY},{HIS},{BOB}\n".encode()
+    files = {"a.csv": rows(TODAY), "processing/20261121T101500Z-b.csv": rows(TODAY), "c.csv.gz": b"cut", "d.csv": his}
+    for name, content in files.items():
+        (tmp_path / "inbox" / name).write_bytes(content)
+    said = cli.run("posts", "forget", option, value, "--yes")
+    assert said.exit_code == 0
+    named = "a.csv" if option == "--file" else "a.csv, b.csv, c.csv.gz"
+    assert f"left as they are, for they are still to be read: {named}; run this again" in said.stderr
+    assert {name: (tmp_path / "inbox" / name).read_bytes() for name in files} == files
 
 
 def test_without_keep_text_nothing_is_ever_kept(

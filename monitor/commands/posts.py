@@ -29,7 +29,11 @@ def posts() -> None:
 @click.option("--user", help="Posts of this author.")
 @yes_option
 def forget(config_path: Path, file_: str | None, id_: str | None, user: str | None, *, yes: bool) -> None:
-    """Delete posts, correct the days they counted in, and free their keys, so that they may be counted again."""
+    """Delete posts, correct the days they counted in, and free their keys, so that they may be counted again.
+
+    Dead letters, quotes in alerts and the files in done/ and failed/ lose them too. Files that are still to be read,
+    and Kafka topics, stay as they are: run it again once they were read.
+    """
     if sum(value is not None for value in (file_, id_, user)) != 1:
         raise click.UsageError("give exactly one of --file, --id and --user")
     from monitor.store import daily, forgetting
@@ -39,6 +43,7 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
     with open_store(config) as db:
         if not yes:
             click.confirm("Delete these posts for good?", abort=True, err=True)
+        unread = _unread(config, file_, id_ if id_ is not None else user)
         hash_key = store_settings.hash_key(db)
         forgotten = forgetting.forget(db, file=file_, id=id_, user=user, hash_key=hash_key)
         daily.refresh(db, datetime.now(UTC))
@@ -49,14 +54,29 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
         kind = "file" if file_ is not None else "id" if id_ is not None else "user"
         click.echo(f"there is no {kind} {printable(file_ or id_ or user or '')} in what is stored", err=True)
     click.echo(f"{forgotten.n_posts} posts forgotten, {len(forgotten.days)} days corrected{letters}{copies}")
+    if unread:
+        names = ", ".join(map(printable, unread))
+        click.echo(f"left as they are, for they are still to be read: {names}; run this again once they were", err=True)
+
+
+def _unread(config: "Config", file_: str | None, value: str | None) -> list[str]:
+    """Files of the drop folders that will bring what is to be forgotten."""
+    from monitor.sources import erasing
+
+    return [name for folder in _folders(config) for name in erasing.unread_with(folder, name=file_, value=value)]
+
+
+def _folders(config: "Config") -> list[Path]:
+    from monitor.config import DropFolderSection
+
+    return [config.path(source.path) for source in config.sources if isinstance(source, DropFolderSection)]
 
 
 def _erase_copies(config: "Config", file_: str | None, value: str | None) -> int:
     """Reach the copies in the drop folders too; returns the number of files that were changed or removed."""
-    from monitor.config import DropFolderSection
     from monitor.sources import erasing
 
-    folders = [config.path(source.path) for source in config.sources if isinstance(source, DropFolderSection)]
+    folders = _folders(config)
     if file_ is not None:
         return sum(erasing.erase_file(folder, file_) for folder in folders)
     return sum(erasing.erase_value(folder, value or "") for folder in folders)

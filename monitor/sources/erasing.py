@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from monitor.sources.csv_rows import rows_of
-from monitor.sources.folders import DONE, FAILED, REPORT_SUFFIX, original_name, taken_at_of
+from monitor.sources.folders import DONE, FAILED, PROCESSING, REPORT_SUFFIX, Folders, original_name, taken_at_of
 from monitor.sources.inspection import open_content
 from monitor.store.forgetting import holds_field
 from monitor.whole_file import replacing
@@ -31,6 +31,29 @@ def erase_value(folder: Path, value: str) -> int:
     OSError.
     """
     return sum(_erase_in(path, value) for path in list(_copies_in(folder)))
+
+
+def unread_with(folder: Path, *, name: str | None = None, value: str | None = None) -> list[str]:
+    """Names of the files that wait in `folder` or are being read and are called `name`, or have `value` in them.
+
+    They are posts still to come and no copies: nothing is taken out of them. One that cannot be searched counts as
+    having it. Raises SourceUnavailable.
+    """
+    if not folder.is_dir():
+        return []
+    folders = Folders(folder)
+    taken = folders.processing() if (folder / PROCESSING).is_dir() else []
+    found = [file for file in [*folders.waiting(), *taken] if file.name == name or _may_have(file.path, value)]
+    return sorted({file.name for file in found})
+
+
+def _may_have(path: Path, value: str | None) -> bool:
+    try:
+        return value is not None and _stands_in(path, value)
+    except FileNotFoundError:
+        return False
+    except (OSError, EOFError, zlib.error):
+        return True
 
 
 def _copies_in(folder: Path) -> Iterator[Path]:
