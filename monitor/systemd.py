@@ -25,10 +25,6 @@ class ServiceManager:
         """The start is done: configuration and bundle are valid."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
-    def status(self, status: str) -> None:
-        """A line for `systemctl status`."""
-        self._send(f"STATUS={_one_line(status)}")
-
     def alive(self) -> None:
         """The loops still turn. Call it at every turn: the watchdog hears of it three times in `watchdog_s`."""
         now = time.monotonic()
@@ -36,10 +32,9 @@ class ServiceManager:
             self._fed_at = now
             self._send("WATCHDOG=1")
 
-    def stopping(self, extend_s: float = 0) -> None:
-        """The end began; it may take `extend_s` seconds more than the manager's own patience."""
-        extension = f"\nEXTEND_TIMEOUT_USEC={round(extend_s * 1e6)}" if extend_s > 0 else ""
-        self._send(f"STOPPING=1\nSTATUS=finishing the batch in hand{extension}")
+    def stopping(self) -> None:
+        """The end began."""
+        self._send("STOPPING=1\nSTATUS=finishing the batch in hand")
 
     def _send(self, message: str) -> None:
         if not self._address:

@@ -72,6 +72,16 @@ def test_images_run_unprivileged_and_get_signals(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_images_compile_the_extension_and_leave_the_compiler_behind(dockerfile: Path) -> None:
+    """The compiler is there before the program is installed, a missing extension fails the build, the image has none."""
+    _, build, image = dockerfile.read_text(encoding="utf-8").split("\nFROM ")
+    installed = build.index("pip install --constraint constraints.txt .")
+    assert build.index("apt-get install -y --no-install-recommends gcc libc6-dev") < installed
+    assert build.index('python -c "import models._fixed_point"') > installed
+    assert "apt-get" not in image
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_images_are_made_from_files_that_are_there(dockerfile: Path) -> None:
     """Every COPY from the repository finds its file, and the ignore file beside the Dockerfile lets it through."""
     ignore = dockerfile.with_name(f"{dockerfile.name}.dockerignore").read_text(encoding="utf-8")

@@ -23,20 +23,16 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
 
 
 def test_every_message_arrives_as_systemd_spells_it(listener: tuple[str, socket.socket]) -> None:
-    """Readiness, status, watchdog and stop arrive on file and abstract sockets, each as one datagram of assignments."""
+    """Readiness with a status, watchdog and stop arrive on file and abstract sockets, each as one datagram of assignments."""
     name, receiver = listener
     manager = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
     manager.ready("2 sources,\nsocial-gru on cpu")
-    manager.status("lag 0")
     manager.alive()
     manager.stopping()
-    manager.stopping(extend_s=12.5)
-    assert [receiver.recv(4096).decode() for _ in range(5)] == [
+    assert [receiver.recv(4096).decode() for _ in range(3)] == [
         "READY=1\nSTATUS=2 sources, social-gru on cpu",
-        "STATUS=lag 0",
         "WATCHDOG=1",
         "STOPPING=1\nSTATUS=finishing the batch in hand",
-        "STOPPING=1\nSTATUS=finishing the batch in hand\nEXTEND_TIMEOUT_USEC=12500000",
     ]
 
 
@@ -53,11 +49,11 @@ def test_a_manager_that_does_not_read_stops_nothing(listener: tuple[str, socket.
     name, receiver = listener
     manager = ServiceManager({"NOTIFY_SOCKET": name})
     for _ in range(5000):
-        manager.status("busy")
+        manager.ready("busy")
     receiver.settimeout(0)
     assert 0 < _n_queued(receiver) < 5000
-    manager.status("idle")
-    assert receiver.recv(4096) == b"STATUS=idle"
+    manager.ready("idle")
+    assert receiver.recv(4096) == b"READY=1\nSTATUS=idle"
 
 
 @pytest.mark.parametrize("name", [None, "", "/nowhere/notify", "@" + "x" * 200])
