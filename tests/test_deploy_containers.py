@@ -73,7 +73,7 @@ def test_images_run_unprivileged_and_get_signals(dockerfile: Path) -> None:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_images_compile_the_extension_and_leave_the_compiler_behind(dockerfile: Path) -> None:
-    """The compiler is there before the program is installed, a missing extension fails the build, the image has none."""
+    """The compiler comes before the program, a missing extension fails the build, and the image has no compiler."""
     _, build, image = dockerfile.read_text(encoding="utf-8").split("\nFROM ")
     installed = build.index("pip install --constraint constraints.txt .")
     assert build.index("apt-get install -y --no-install-recommends gcc libc6-dev") < installed

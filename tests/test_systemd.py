@@ -23,7 +23,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
 
 
 def test_every_message_arrives_as_systemd_spells_it(listener: tuple[str, socket.socket]) -> None:
-    """Readiness with a status, watchdog and stop arrive on file and abstract sockets, each as one datagram of assignments."""
+    """Readiness, watchdog and stop arrive on file and abstract sockets, each as one datagram of assignments."""
     name, receiver = listener
     manager = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
     manager.ready("2 sources,\nsocial-gru on cpu")
