@@ -69,15 +69,17 @@ class Inspection:
 
     def advance(self, until: float) -> bool:
         """Read on until `until` (monotonic seconds), at least one chunk; True once `verdict` and `sha256` stand."""
-        try:
-            while self._read_chunk():
-                if time.monotonic() >= until:
-                    return False
-            self._check_whole()
-            self.sha256 = self._digest.hexdigest()
-        except Unusable as unusable:
-            self.verdict = str(unusable)
-            self.sha256 = _digest_of_file(self.path)
+        if self.verdict is None:
+            try:
+                while self._read_chunk():
+                    if time.monotonic() >= until:
+                        return False
+                self._check_whole()
+            except Unusable as unusable:
+                self._begin_digest_of_file(str(unusable))
+        if self.verdict is not None and not self._digest_on(until):
+            return False
+        self.sha256 = self._digest.hexdigest()
         self.close()
         return True
 
@@ -100,6 +102,20 @@ class Inspection:
         self._n_cr += chunk.count(b"\r")
         self._digest.update(chunk)
         return bool(chunk)
+
+    def _begin_digest_of_file(self, verdict: str) -> None:
+        """What cannot be used is known by the bytes as they lie there; they may be many, too."""
+        self.verdict = verdict
+        self._content.close()
+        self._content = _open(self.path)
+        self._digest = hashlib.sha256()
+
+    def _digest_on(self, until: float) -> bool:
+        while chunk := self._content.read(CHUNK_BYTES):
+            self._digest.update(chunk)
+            if time.monotonic() >= until:
+                return False
+        return True
 
     def _check_size(self) -> None:
         if self._n_bytes and self._n_nul / self._n_bytes > MAX_NUL_SHARE:
@@ -149,8 +165,3 @@ def _check_beginning(chunk: bytes) -> None:
     for magic, sentence in _MAGIC:
         if chunk.startswith(magic):
             raise Unusable(sentence)
-
-
-def _digest_of_file(path: Path) -> str:
-    with _open(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
