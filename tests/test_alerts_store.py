@@ -12,7 +12,7 @@ from sqlalchemy import event, insert, select, update
 
 from monitor.messages import NOT_STORED, as_text
 from monitor.store import alerts, evaluation
-from monitor.store.alerts import AlertRow
+from monitor.store.alerts import AlertRow, Change
 from monitor.store.database import Database
 from monitor.store.schema import brands, daily_sentiment, posts
 
@@ -214,6 +214,22 @@ def test_silence_is_told_after_the_message_that_went_first(database: Database) -
     assert told == [1, 1, 0]
     assert _told(database) == ["acme/2026-11-01/dip", "acme/2026-11-03/no_data"]
     assert _row(database, "acme/2026-11-03/no_data").episode is None
+
+
+def test_silences_of_several_brands_are_all_told(database: Database) -> None:
+    """Each is about a brand of its own: none supersedes another, neither when it is decided nor when it comes back."""
+    rule = config(no_data_days=2)
+    for brand in ("acme", "globex", "initech"):
+        save_days(database, {0: 0.6}, brand=brand)
+    assert evaluation.evaluate_all(database, rule, after(2)) == 3
+    keys = [f"{brand}/2026-11-03/no_data" for brand in ("acme", "globex", "initech")]
+    assert _states(database) == dict.fromkeys(keys, "pending")
+    claimed = alerts.claim(database, after(2), LEASE_S)
+    assert claimed is not None
+    save_days(database, {0: 0.6}, brand="umbrella")
+    assert evaluation.evaluate_all(database, rule, after(2, 1)) == 1
+    assert alerts.mark(database, claimed, Change("pending", after(2), "HTTP 429"), after(2, 1))
+    assert _states(database) == dict.fromkeys([*keys, "umbrella/2026-11-03/no_data"], "pending")
 
 
 def test_a_brand_that_cannot_be_evaluated_does_not_silence_the_others(database: Database) -> None:

@@ -177,6 +177,8 @@ def _mark_in(connection: Connection, claimed: AlertRow, change: Change, now: dat
 
 
 def _has_later_in(connection: Connection, claimed: AlertRow) -> bool:
+    if claimed.episode is None:
+        return False
     later = (
         (alerts.c.episode == claimed.episode) & (alerts.c.created_at > claimed.created_at) & (alerts.c.state != "past")
     )

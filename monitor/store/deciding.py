@@ -170,6 +170,8 @@ def _insert_in(connection: Connection, values: dict[str, Any]) -> bool:
 
 
 def _supersede_in(connection: Connection, alert: PlannedAlert) -> None:
+    if alert.episode is None:  # a silence: it has no episode, and shares that with the silences of other brands
+        return
     older = (
         (alerts.c.episode == alert.episode) & (alerts.c.state == "pending") & (alerts.c.alert_key != alert.alert_key)
     )
