@@ -104,17 +104,25 @@ class Daemon:
         if self.http is not None:
             self.http.score = lambda texts: (scorer.model, _scores(scorer, texts))
 
-    def open_store(self) -> None:
-        """Connect, migrate or check, claim the time zone. StoreUnavailable while the database is away: call again."""
-        from monitor.store import migrate
-        from monitor.store import settings as store_settings
+    def claim_store(self, *, only_if_there: bool = False) -> None:
+        """Take the store, a SQLite file for this daemon alone. AlreadyRunning where another has it, StoreUnavailable:
+        call again."""
         from monitor.store.database import Database, daemon_lock
 
         if self.db is None:
             db = Database(self.config.store_url(), self._secrets.secret("DATABASE_PASSWORD"))
             self._cleanup.callback(db.close)
+            if only_if_there and not (db.path and db.path.exists()):
+                return
             self._cleanup.enter_context(daemon_lock(db))
             self.db = db
+
+    def open_store(self) -> None:
+        """Connect, migrate or check, claim the time zone. StoreUnavailable while the database is away: call again."""
+        from monitor.store import migrate
+        from monitor.store import settings as store_settings
+
+        self.claim_store()
         if self.config.store.migrate_on_start:
             migrate.upgrade(self.db)
         migrate.check(self.db)
@@ -339,7 +347,7 @@ def _leave_in_time(signals: Signals, ended: threading.Event) -> None:
 def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
     code = 0
     try:
-        daemon.open_http()
+        _open_http(daemon)
         assert daemon.http is not None
         daemon.load_bundle()
         daemon.manager.ready(f"status page at {daemon.http.url}")
@@ -359,6 +367,15 @@ def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
         logging.shutdown()
         os._exit(code)  # the interpreter would wait for its threads
     return code
+
+
+def _open_http(daemon: Daemon) -> None:
+    """Where the port is taken by another daemon of the same configuration, that is what is told."""
+    try:
+        daemon.open_http()
+    except Unavailable:
+        daemon.claim_store(only_if_there=True)
+        raise
 
 
 def _scores(scorer: Any, texts: list[str]) -> list[Score]:

@@ -71,6 +71,14 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
     assert f"sentiment-monitor {' '.join(words)}" in result.stdout
 
 
+@pytest.mark.parametrize("group", ["", "alerts", "deadletters", "posts", "sources", "db"])
+def test_a_group_says_in_whole_sentences_what_its_commands_do(group: str) -> None:
+    """On 80 columns nothing is cut off."""
+    shown = CliRunner().invoke(program, [*group.split(), "--help"], terminal_width=80).stdout
+    assert "Commands:" in shown
+    assert "..." not in shown.partition("Commands:")[2]
+
+
 def test_every_command_of_the_readme_is_there() -> None:
     """Nobody loses a command that scripts rely on."""
     expected = """

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from batches import DAY, NOW, STREAM, letter, post, rows, rules, scored
 from cli_runs import Cli, make_cli, seed
+from sqlalchemy import insert
 
 from monitor.config import Config
 from monitor.posts import StreamPartition
@@ -20,6 +21,7 @@ from monitor.store import daily, evaluation, files, instances, positions
 from monitor.store import settings as store_settings
 from monitor.store.database import Database
 from monitor.store.saving import Saver
+from monitor.store.schema import alerts
 
 POSTS = {"name": "posts", "kind": "kafka", "bootstrap_servers": ["127.0.0.1:1"], "topics": ["posts"]}
 INBOX = {"name": "inbox", "kind": "drop_folder", "path": "inbox"}
@@ -113,6 +115,19 @@ def test_alerts_list_and_show(cli: Cli, database: Database) -> None:
     assert "0.45" in message
     assert lines_of(cli.ok("alerts", "list", "--json", "--state", "sent")) == []
     assert "there is no alert" in cli.fails(2, "alerts", "show", "acme/2026-01-01/dip")
+
+
+def test_a_brand_cannot_steer_the_terminal_by_its_key(cli: Cli, database: Database) -> None:
+    """Wherever a key is said again, what would move the cursor is shown as a sign of its own."""
+    key = "\x1b]0;mine\x07/2026-11-01/dip"
+    row = {"brand": "b", "day": NOW.date(), "kind": "dip", "attempts": 0, "created_at": NOW, "message": None}
+    rows = [row | {"alert_key": key, "state": "pending", "last_error": "\x1b[2Jgone"}]
+    database.run(lambda connection: connection.execute(insert(alerts), rows))
+    for words in (("alerts", "list"), ("alerts", "show", key), ("alerts", "drop", key)):
+        result = cli.run(*words)
+        assert result.exit_code == 0
+        assert "/2026-11-01/dip" in result.output
+        assert not {"\x1b", "\x07"} & set(result.output), words
 
 
 def test_alerts_drop(cli: Cli, database: Database) -> None:

@@ -133,12 +133,15 @@ def rendered(
     ]
     db.run(lambda connection: connection.execute(insert(alerts), rows))
     health = Health(Metrics())
+    health.up("store", "sqlite")  # without it brands and alerts are not on the page
     for number, name in enumerate(names):
         health.up(f"part {number}", name)
         health.down(f"slack {number} {name}", name, needed=False)
     state = {"lag": 1, "inserted": 1, "seen_before": 0, "refused": 0, "records_per_s": 1.0}
     sources = {name: state | {"kind": name, "paused": name, "records": 3, "caught_up": True} for name in names}
-    return page.render(db, Config(), health, {"sources": sources, "parts": [], "jobs": {}}), names
+    document = page.render(db, Config(), health, {"sources": sources, "parts": [], "jobs": {}})
+    assert document.count("<section>") == len(names)
+    return document, names
 
 
 def test_the_page_is_text_and_nothing_else(
@@ -156,6 +159,22 @@ def test_the_page_is_text_and_nothing_else(
     assert not [value for _, value in seen.attributes if value.lower().startswith("javascript:")]
     for name in names:
         assert name.replace("\x1b", "").replace("\x9b", "") in seen.text.replace("\x1b", "").replace("\x9b", ""), name
+
+
+def test_figures_stay_in_one_piece(rendered: tuple[str, list[str]], tmp_path: Path) -> None:
+    """A brand's table breaks no number and fits its card, whatever the brands are called and how many posts they
+    have."""
+    document, _ = rendered
+    measure = """<script>
+      const rows = [...document.querySelectorAll('section tr')].map(row => row.getBoundingClientRect().height);
+      const wide = [...document.querySelectorAll('section')].filter(card => card.scrollWidth > card.clientWidth);
+      document.title = `${rows.length} rows, ${rows.filter(height => height > 34).length} broken, ${wide.length} wide`;
+    </script>"""
+    path = tmp_path / "page.html"
+    wide = document.replace("<td>1</td>", "<td>123456</td>", 1).replace('http-equiv="refresh"', 'name="refresh"')
+    path.write_text(wide.replace("</body>", measure + "</body>"), encoding="utf-8")
+    seen = browse(path.as_uri(), tmp_path / "profile")
+    assert f"<title>{4 * len(PAYLOADS)} rows, 0 broken, 0 wide</title>" in seen
 
 
 def test_the_served_page_lets_nothing_run(

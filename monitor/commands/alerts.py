@@ -18,6 +18,7 @@ from monitor.commands.options import (
     say_unknown_brand,
 )
 from monitor.commands.tables import print_rows
+from monitor.printable import printable
 
 _COLUMNS = ("alert_key", "state", "rule_ma3", "threshold", "total", "attempts", "sent_at", "last_error")
 _SIMULATED = ("day", "brand", "kind", "rule_ma3", "threshold", "total")
@@ -37,7 +38,11 @@ def alerts() -> None:
     """Look at the alerts, try the rules on stored history, send a test message."""
 
 
-@alerts.command("list", epilog=example("alerts list", "alerts list --state pending --json"))
+@alerts.command(
+    "list",
+    short_help="List alerts, the latest first",
+    epilog=example("alerts list", "alerts list --state pending --json"),
+)
 @config_option
 @click.option("--state", type=OneOf("state", _states), help="Only those in this state, such as pending or sent.")
 @click.option("--brand", help="Only those of this brand.")
@@ -69,7 +74,8 @@ def show(config_path: Path, key: str) -> None:
         alert = alert_store.get(db, key)
     if alert is None:
         raise click.UsageError(f"there is no alert {key}; `alerts list` shows the keys")
-    click.echo(f"{alert.alert_key}: {alert.state}{f', {alert.last_error}' if alert.last_error else ''}", err=True)
+    error = f", {alert.last_error}" if alert.last_error else ""
+    click.echo(printable(f"{alert.alert_key}: {alert.state}{error}"), err=True)
     click.echo(
         as_text(json.loads(alert.message))
         if alert.message
@@ -77,7 +83,9 @@ def show(config_path: Path, key: str) -> None:
     )
 
 
-@alerts.command(epilog=example("alerts simulate --since 2026-10-01"))
+@alerts.command(
+    short_help="Say what would have been sent over stored history", epilog=example("alerts simulate --since 2026-10-01")
+)
 @config_option
 @click.option("--since", type=Day(), required=True, help="First day.")
 @click.option("--brand", help="One brand only.")
@@ -99,7 +107,7 @@ def simulate(config_path: Path, since: date, brand: str | None, *, as_json: bool
     print_rows(_SIMULATED, rows, as_json=as_json, empty="nothing would have been sent")
 
 
-@alerts.command(epilog=example("alerts test"))
+@alerts.command(short_help="Send a test message to Slack", epilog=example("alerts test"))
 @config_option
 def test(config_path: Path) -> None:
     """Send a test message to the configured channel; exit 69 when Slack does not take it."""
@@ -132,7 +140,7 @@ def drop(config_path: Path, key: str) -> None:
     with open_store(load_config(config_path)) as db:
         if not alert_store.drop(db, key):
             raise click.UsageError(f"no alert {key} waits; `alerts list --state pending` shows those that do")
-    click.echo(f"dropped {key}")
+    click.echo(f"dropped {printable(key)}")
 
 
 def _columns_of(alert: Any) -> dict[str, Any]:

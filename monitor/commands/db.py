@@ -19,7 +19,7 @@ def db() -> None:
     """Bring the database's schema up to date, and compare its totals with its posts."""
 
 
-@db.command(epilog=example("db upgrade"))
+@db.command(short_help="Bring the schema to this program's version", epilog=example("db upgrade"))
 @config_option
 def upgrade(config_path: Path) -> None:
     """Bring the schema to this program's version; makes the tables the first time."""
@@ -33,7 +33,7 @@ def upgrade(config_path: Path) -> None:
         store.close()
 
 
-@db.command(epilog=example("db current"))
+@db.command(short_help="Say which schema there is and which is needed", epilog=example("db current"))
 @config_option
 def current(config_path: Path) -> None:
     """Say which schema version the database has and which one this program needs; exit 78 where they differ."""
@@ -43,7 +43,7 @@ def current(config_path: Path) -> None:
         click.echo(f"{migrate.current(store)} (this program: {migrate.head()})")
 
 
-@db.command(epilog=example("db check"))
+@db.command(short_help="Compare the totals with a recount of the posts", epilog=example("db check"))
 @config_option
 @click.pass_context
 def check(ctx: click.Context, config_path: Path) -> None:
@@ -72,7 +72,11 @@ def _figures(totals: "Totals | None") -> dict[str, int]:
     return {} if totals is None else totals._asdict()
 
 
-@db.command("rebuild-days", epilog=example("db rebuild-days --yes"))
+@db.command(
+    "rebuild-days",
+    short_help="Count every day again from the posts",
+    epilog=example("db rebuild-days --yes"),
+)
 @config_option
 @yes_option
 def rebuild_days(config_path: Path, *, yes: bool) -> None:

@@ -78,7 +78,10 @@ def list_(config_path: Path, source: str | None, reason: str | None, limit: int,
         click.echo(f"{len(rows)} shown; {n_waiting} in all were not replayed yet", err=True)
 
 
-@deadletters.command(epilog=example("deadletters show 17", "deadletters show 17 --raw > record.json"))
+@deadletters.command(
+    short_help="Print one refused record",
+    epilog=example("deadletters show 17", "deadletters show 17 --raw > record.json"),
+)
 @config_option
 @click.argument("dead_letter_id", metavar="ID", type=int)
 @click.option("--raw", is_flag=True, help="Write the record's bytes as they came, and nothing else.")
@@ -108,7 +111,10 @@ def show(config_path: Path, dead_letter_id: int, *, raw: bool, as_json: bool) ->
     )
 
 
-@deadletters.command(epilog=example("deadletters replay", "deadletters replay --source inbox --reason bad_created_at"))
+@deadletters.command(
+    short_help="Put refused records through again",
+    epilog=example("deadletters replay", "deadletters replay --source inbox --reason bad_created_at"),
+)
 @config_option
 @click.option("--source", help="Only those of this source.")
 @click.option("--reason", type=OneOf("reason", _reasons), help="Only those with this reason, such as bad_json.")
@@ -134,7 +140,10 @@ def replay(config_path: Path, source: str | None, reason: str | None, ids: tuple
     click.echo(f"{counts}, {outcome.n_skipped} cannot be replayed")
 
 
-@deadletters.command(epilog=example("deadletters purge --replayed", "deadletters purge --before 2026-10-01 --yes"))
+@deadletters.command(
+    short_help="Delete refused records for good",
+    epilog=example("deadletters purge --replayed", "deadletters purge --before 2026-10-01 --yes"),
+)
 @config_option
 @click.option("--before", type=Day(), help="Those received before this day (UTC).")
 @click.option("--source", help="Those of this source.")

@@ -19,9 +19,10 @@ def posts() -> None:
 
 
 @posts.command(
+    short_help="Delete posts and correct their days",
     epilog=example(
         "posts forget --file 2026-11-20.csv", "posts forget --user @somebody", "posts forget --id 1234 --yes"
-    )
+    ),
 )
 @config_option
 @click.option("--file", "file_", help="Posts of a dropped file, by the name it was dropped under or has in done/.")

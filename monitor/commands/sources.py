@@ -19,13 +19,17 @@ _COLUMNS = ("source", "kind", "stream", "partition", "next_offset", "lag", "paus
 
 
 @click.group(
-    short_help="Positions and lag; resume a source or move it", epilog=example("sources list", "sources resume inbox")
+    short_help="Positions and lag; resume a source or move it", epilog=example("sources list", "sources resume posts")
 )
 def sources() -> None:
     """Look at the positions of the sources and change them on purpose."""
 
 
-@sources.command("list", epilog=example("sources list", "sources list --json"))
+@sources.command(
+    "list",
+    short_help="List positions, lag and what is paused",
+    epilog=example("sources list", "sources list --json"),
+)
 @config_option
 @json_option
 def list_(config_path: Path, *, as_json: bool) -> None:

@@ -76,12 +76,20 @@ def _brand(brand: str, days: Sequence[DailyRow], threshold: float) -> str:
     state = "dip" if last.ma3 < threshold else "fine"
     head = ("day", "posts", "mean", "ma3", "neg", "neu", "pos")
     rows = [
-        (day.day, day.total, f"{day.mean_pos:.3f}", f"{day.ma3:.3f}", day.n_negative, day.n_neutral, day.n_positive)
+        (
+            f"{day.day:%d %b}",
+            day.total,
+            f"{day.mean_pos:.3f}",
+            f"{day.ma3:.3f}",
+            day.n_negative,
+            day.n_neutral,
+            day.n_positive,
+        )
         for day in reversed(days[-N_TABLE_DAYS:])
     ]
     chart = _chart(days, threshold)
     return (
-        f'<section><h3>{escape(brand)} <span class="{state}">ma3 {last.ma3:.3f}</span></h3>{chart}'
+        f'<section><h3><b>{escape(brand)}</b> <span class="{state}">ma3 {last.ma3:.3f}</span></h3>{chart}'
         f"{_table(head, rows)}</section>"
     )
 
