@@ -49,6 +49,7 @@ class Batcher:
         self._open = batch
         batch.records.extend(polled.records)
         batch.positions.update(polled.positions)
+        batch.starts.update(polled.starts)
         batch.ends_file = polled.ends_file
         self._n_chars += sum(len(record.text) for record in polled.records if isinstance(record, Post))
         full = len(batch.records) >= self._limits.max_posts or self._n_chars >= self._limits.max_chars

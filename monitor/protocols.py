@@ -24,6 +24,7 @@ class Polled(msgspec.Struct):
     generation: int = (
         0  # raised when the source went back to the stored positions (a rebalance): older records come again
     )
+    starts: dict[StreamPartition, int] = {}  # stored positions that this reading builds on: the store must have them
 
 
 class Source(Protocol):

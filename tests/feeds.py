@@ -57,7 +57,8 @@ class Feed:
         """One poll, as the batch it would make."""
         polled = self.source.poll(max_records, 0.2)
         name = self.source.name
-        return Batch(name, polled.records, polled.positions, polled.file, polled.ends_file, 0.0, polled.generation)
+        about = (polled.file, polled.ends_file, 0.0, polled.generation, polled.starts)
+        return Batch(name, polled.records, polled.positions, *about)
 
     def save(self, batch: Batch) -> None:
         """What the saver and the owner do with a batch."""

@@ -17,7 +17,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable
-from monitor.posts import Batch, DeadLetter, Reason
+from monitor.posts import Batch, DeadLetter, Reason, Saved
 from monitor.sources.kafka import KafkaTopics
 from monitor.sources.memory import MemoryPositions
 
@@ -54,7 +54,7 @@ def source_of(section: KafkaSection, **settings: Any) -> KafkaTopics:
 def poll(source: KafkaTopics) -> Batch:
     """One poll, as the batch it would make."""
     polled = source.poll(500, 0.1)
-    return Batch("kafka", polled.records, polled.positions, generation=polled.generation)
+    return Batch("kafka", polled.records, polled.positions, generation=polled.generation, starts=polled.starts)
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------
@@ -156,6 +156,30 @@ def test_a_pause_by_another_replica_is_noticed(tansu: Broker) -> None:
     assert source.paused() == "too many were refused elsewhere"
     assert source.reached_end()
     assert source.caught_up()
+    source.close()
+
+
+def test_positions_that_went_back_are_noticed_while_nothing_comes(tansu: Broker) -> None:
+    """A database was restored under a daemon that saved nothing since its start: it reads again from there."""
+    feed, clock = KafkaFeed(tansu), Ahead()
+    feed.source.open()
+    feed.put("1", "2", "3")
+    feed.read(3)
+    feed.source.close()
+    source = KafkaTopics(feed.section, parser_of(feed.section), feed.positions, now, monotonic=clock)
+    source.open()
+    wait_for(lambda: poll(source), lambda _: source.caught_up())
+    [at] = feed.positions.offsets
+    feed.positions.offsets[at] -= 2
+    clock.ahead_s += 11
+    batch = wait_for(lambda: poll(source), lambda batch: bool(batch.records))
+    assert texts_of(batch.records) == ["2", "3"]
+    assert batch.starts == feed.positions.offsets
+    feed.positions.offsets.update(batch.positions)
+    source.commit(batch, Saved(2, 0, {}))
+    clock.ahead_s += 11
+    assert poll(source).records == []
+    assert source.is_current(batch)
     source.close()
 
 

@@ -60,7 +60,7 @@ def test_a_bad_record_is_a_dead_letter_in_its_place(feed: Feed) -> None:
 
 
 def test_a_restart_goes_on_at_the_stored_position(feed: Feed) -> None:
-    """Records that were polled but not saved come again, with the same keys."""
+    """Records that were polled but not saved come again, with the same keys; the batch says from where it went on."""
     feed.put("1", "2", "3")
     feed.save(feed.next(1))
     unsaved = feed.next(2)
@@ -68,6 +68,7 @@ def test_a_restart_goes_on_at_the_stored_position(feed: Feed) -> None:
     again = feed.next(2)
     assert texts_of(again.records) == ["2", "3"]
     assert [post.post_key for post in again.posts] == [post.post_key for post in unsaved.posts]
+    assert again.starts == feed.positions.offsets
 
 
 def test_the_store_wins_over_what_was_committed(feed: Feed) -> None:

@@ -184,6 +184,22 @@ def test_models_are_noted_when_first_loaded(database: Database) -> None:
     assert stored.metrics == {"macro_recall": 0.61}
 
 
+def test_a_saver_that_saved_nothing_yet_knows_where_reading_began(database: Database) -> None:
+    """A daemon that went on from a stored position and finds an older one at its first save reads again, too."""
+    Saver(database, rules()).save(scored([post(offset) for offset in range(5)]))
+    late = scored([post(7)])
+    [at] = late.batch.positions
+    late.batch.starts[at] = 5
+    fresh = Saver(database, rules())
+    positions.reset(database, "posts", at, 3)
+    with pytest.raises(PositionsMovedBack):
+        fresh.save(late)
+    assert positions.load(database, "posts") == {at: Position(3, None)}
+    positions.reset(database, "posts", at, 5)
+    assert fresh.save(late).n_inserted == 1
+    assert positions.load(database, "posts") == {at: Position(8, None)}
+
+
 def test_a_seek_back_reads_again_and_counts_once(database: Database) -> None:
     """After a reset the same records are seen before, and the position moves on from there.
 

@@ -82,7 +82,11 @@ def resume(config_path: Path, name: str) -> None:
 )
 @click.option("--topic", help="Only this topic of the source.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
-@click.option("--force", is_flag=True, help="Even while a daemon runs; it goes on from there after its next rebalance.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Even while a daemon runs; it goes back within seconds, forward after its next rebalance.",
+)
 def seek(
     config_path: Path,
     name: str,

@@ -275,7 +275,8 @@ class DropFolder:
             return Polled([], {})  # rows before the stored one are being skipped
         if rows.is_at_end:
             self._stop_reading()
-        return Polled(records, {StreamPartition(taken.sha256, 0): rows.next_row}, taken.taken_name, rows.is_at_end)
+        at = StreamPartition(taken.sha256, 0)
+        return Polled(records, {at: rows.next_row}, taken.taken_name, rows.is_at_end, starts={at: rows.first_row})
 
     def _stop_reading(self) -> None:
         """Close the file under way; until it ends, it is among the polled ones, which `rewind` reads again."""

@@ -31,7 +31,7 @@ class FileRows:
         Raises OSError, or UnusableHeader where the configured columns changed since the file was taken.
         """
         self.next_row = 0
-        self._first_row = first_row
+        self.first_row = first_row
         self._taken = taken
         self._parser = parser
         self._count_equal = Occurrences()
@@ -53,8 +53,8 @@ class FileRows:
 
     def read(self, max_records: int, deadline: float) -> list[Record]:
         """The next records; none while rows before the first are still being skipped at `deadline` (monotonic)."""
-        while self.next_row < self._first_row and self._ahead is not None:
-            self._next_records(min(SKIP_ROWS, self._first_row - self.next_row))
+        while self.next_row < self.first_row and self._ahead is not None:
+            self._next_records(min(SKIP_ROWS, self.first_row - self.next_row))
             if time.monotonic() >= deadline:
                 return []
         return self._next_records(max_records)

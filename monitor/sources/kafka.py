@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 PROBE_ANSWER_S = 2.0
 PROBE_S = 5.0  #: a broker that sent nothing for this long is asked whether it is there
-LOOK_S = 10.0  #: how often to look whether another replica paused the source
+LOOK_S = 10.0  #: how often to look whether another replica paused the source, or the positions were moved back
 PAUSED_LOOK_S = 2.0  #: how often a paused source looks whether it may go on
 KEEP_ALIVE_S = 0.1
 REBUILD_S = 60.0  #: away for this long: try with a new client
@@ -120,6 +120,8 @@ class KafkaTopics:
                 log.debug("the broker is away while batches are busy", extra={"source": self.name, "error": str(error)})
 
     def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002 - the positions were written by the save
+        if batch.generation == self._generation:
+            self._progress.note_saved(batch.positions)
         if self._client.is_open and batch.generation == self._generation:
             self._commits.send(self._progress.partitions_of(batch.positions))
 
@@ -171,7 +173,8 @@ class KafkaTopics:
         for partition, messages in fetched.items():
             stream, label = self._progress.streams[partition], f"{partition.topic}:{partition.partition}"
             records += [self._record_of(stream, label, message, now) for message in messages]
-        return Polled(records, self._progress.positions_of(fetched), generation=self._sought)
+        starts = self._progress.stored_of(fetched)
+        return Polled(records, self._progress.positions_of(fetched), generation=self._sought, starts=starts)
 
     def _record_of(self, stream: StreamPartition, label: str, message: Any, now: datetime) -> Record:
         offset, value = message.offset, message.value
@@ -292,8 +295,14 @@ class KafkaTopics:
             )
 
     def _look_for_pause(self) -> None:
-        """A pause, and its end by `sources resume`, may come from anywhere: the store has it."""
-        reasons = [position.paused_reason for position in self._positions.load().values() if position.paused_reason]
+        """A pause, its end by `sources resume` and older positions may come from anywhere: the store has them."""
+        stored = self._positions.load()
+        reasons = [position.paused_reason for position in stored.values() if position.paused_reason]
+        if self._sought == self._generation and self._progress.is_ahead_of(
+            {at: position.next_offset for at, position in stored.items()}
+        ):
+            log.warning("the database was restored or moved back, reading again", extra={"source": self.name})
+            self._n_rewinds += 1
         if self._paused is not None and not reasons:
             self._n_rewinds += 1  # the positions may have been moved meanwhile
         self._paused = reasons[0] if reasons else None

@@ -21,6 +21,7 @@ class Progress:
         self._next: dict[Any, int] = {}
         self._ends: dict[Any, int] = {}
         self._marked: dict[Any, int] = {}
+        self._stored: dict[StreamPartition, int] = {}  # the least that the store must have
         self._quiet_since: float | None = None
 
     def begin(self, starts: Mapping[Any, Start]) -> None:
@@ -28,12 +29,27 @@ class Progress:
         self.streams = {partition: start.stream for partition, start in starts.items()}
         self._next = {partition: start.offset for partition, start in starts.items()}
         self._ends = {partition: start.end for partition, start in starts.items()}
+        self._stored = {start.stream: start.stored for start in starts.values() if start.stored is not None}
         self._quiet_since = None
         self._note_lag()
 
     def jump(self, partition: Any, offset: int) -> None:
-        """One partition goes on elsewhere."""
+        """One partition goes on elsewhere, and so may what is stored of it."""
         self._next[partition] = offset
+        self._stored.pop(self.streams[partition], None)
+
+    def note_saved(self, positions: Mapping[StreamPartition, int]) -> None:
+        """These positions are in the store."""
+        self._stored.update(positions)
+
+    def stored_of(self, fetched: Mapping[Any, list[Any]]) -> dict[StreamPartition, int]:
+        """What the store must at least have of every partition that these messages came from."""
+        streams = [self.streams[partition] for partition in fetched]
+        return {stream: self._stored[stream] for stream in streams if stream in self._stored}
+
+    def is_ahead_of(self, stored: Mapping[StreamPartition, int]) -> bool:
+        """True where the store has less than it had: it was restored, or somebody moved a position back."""
+        return any(stored.get(stream, 0) < least for stream, least in self._stored.items())
 
     def advance(self, fetched: Mapping[Any, list[Any]]) -> None:
         """These messages were polled; none is a sign of its own."""

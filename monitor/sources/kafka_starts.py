@@ -16,12 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class Start(msgspec.Struct, frozen=True):
-    """The first offset to read, the log's end when that was decided, and how many records were gone already."""
+    """The first offset to read, the log's end when that was decided, how many records were gone already, and the
+    position that the store had (None: none)."""
 
     stream: StreamPartition
     offset: int
     end: int
     n_missed: int = 0
+    stored: int | None = None
 
 
 class Starts:
@@ -59,12 +61,13 @@ class Starts:
     def _start_of(self, partition: Any, stored: Mapping[StreamPartition, Position], begin: int, end: int) -> Start:
         stream = StreamPartition(f"{partition.topic}@{self._topic_id(partition.topic)}", partition.partition)
         known = stored.get(stream)
-        offset = known.next_offset if known else None
+        at = offset = known.next_offset if known else None
         if offset is None and not _has_predecessor(stream, stored):
             offset = self._client.committed(partition)
         if offset is None:
             offset = begin
-        return Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
+        start = Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
+        return msgspec.structs.replace(start, stored=at)
 
     def _topic_id(self, topic: str) -> str:
         found = self._client.topic_id(topic)

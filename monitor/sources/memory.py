@@ -82,6 +82,7 @@ class MemorySource:
         self._positions = positions
         self._clock = clock
         self._next: dict[StreamPartition, int] = dict.fromkeys(self.messages, 0)
+        self._starts: dict[StreamPartition, int] = {}
         self._ends: dict[StreamPartition, int] = {}
         self._paused: str | None = None
         self._generation = 0
@@ -111,6 +112,7 @@ class MemorySource:
             if found:
                 polled.records.extend(self._record_of(partition, start + n, value) for n, value in enumerate(found))
                 polled.positions[partition] = self._next[partition] = start + len(found)
+                polled.starts.update({partition: self._starts[partition]} if partition in self._starts else {})
         return polled
 
     def keep_alive(self) -> None:
@@ -152,6 +154,7 @@ class MemorySource:
 
     def _seek_stored(self) -> None:
         stored = self._positions.load()
+        self._starts = {partition: position.next_offset for partition, position in stored.items()}
         for partition in self.messages:
             position = stored.get(partition)
             self._next[partition] = position.next_offset if position else 0

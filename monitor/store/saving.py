@@ -111,7 +111,7 @@ class Saver:
         """A running daemon would go on where it is, and never read what a restored database lacks."""
         for at in batch.positions:
             file, reached = self._reached.get((batch.source, at), (None, 0))
-            if file == batch.file and before.get(at, 0) < reached:
+            if before.get(at, 0) < max(batch.starts.get(at, 0), reached if file == batch.file else 0):
                 raise PositionsMovedBack(batch.source)
 
     def _note_reached(self, batch: Batch) -> None:
