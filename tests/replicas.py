@@ -166,8 +166,7 @@ def _config(folder: Path, url: str, broker_port: int, topic: str, slack: FakeSla
 def drain(ground: Ground, feed: Numbered, deadline_s: float = DRAIN_S) -> None:
     """Wait until every record is through, the days are refreshed and no message waits."""
     wanted = feed.n_records
-    through = "SELECT coalesce(sum(next_offset), 0) FROM positions"
-    _wait(ground, lambda: _number(ground.url, through) >= wanted, f"{wanted} records", deadline_s)
+    _wait(ground, lambda: n_taken(ground) >= wanted, f"{wanted} records", deadline_s)
     dirty = "SELECT count(*) FROM brands WHERE dirty_from IS NOT NULL"
     _wait(ground, lambda: _number(ground.url, dirty) == 0, "days", 60)
     waiting = "SELECT count(*) FROM alerts WHERE state IN ('pending', 'sending', 'unknown')"
@@ -181,9 +180,17 @@ def _wait(ground: Ground, condition: Callable[[], bool], what: str, deadline_s: 
         assert not ground.failures, ground.failures
         for number, replica in enumerate(ground.replicas):
             assert not replica.has_ended, f"replica {number} ended by itself: {replica.daemon.log()[-3000:]}"
-        return condition()
+        try:
+            return condition()
+        except psycopg.OperationalError:  # on a busy machine a database may still be recovering from the last fault
+            return False
 
     wait_until(is_so, what, deadline_s)
+
+
+def n_taken(ground: Ground) -> int:
+    """Records of the topic that are stored or refused, by the positions."""
+    return _number(ground.url, "SELECT coalesce(sum(next_offset), 0) FROM positions")
 
 
 def _number(url: str, query: str) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import psycopg
 from crash_chains import ALERT_STEPS, FOLDER_STEPS, KAFKA_STEPS, STORE_STEPS, Chain, Feed, FolderFeed, TopicFeed
 from fixtures_kafka import Broker, real_broker
 from fixtures_postgres import PostgresServer, running_postgres
@@ -24,10 +25,11 @@ from fixtures_slack import running_slack
 from limits import read_large, take_first_of
 from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
-from replicas import Ground, check_alerts, drain, ground, stop_all
+from replicas import Ground, check_alerts, drain, ground, n_taken, stop_all
 from tiny_models import make_bundle
 
 FIRST_FILE_S = 10.0  #: from the daemon's start, with 100,000 files waiting
+PATIENCE_S = 1800.0  #: for what waits after the last fault; how long it took is told
 KILLS_A_CHAIN = 25  #: then everything is counted, and the next chain begins with an empty store
 
 
@@ -99,7 +101,7 @@ def soak_nemesis(folder: Path, n_posts: int, minutes: float, seed: int) -> None:
     ):
         rage_while_producing(site, feed, Nemesis(site, seed, tell), min(120.0, minutes * 30))
         began = time.monotonic()
-        drain(site, feed)
+        drain(site, feed, PATIENCE_S)
         tell(f"all records through {time.monotonic() - began:.0f} s after the last fault")
         tell(f"counted: {check_log(feed, site.url)}, {check_alerts(site)} messages")
         stop_all(site.replicas)
@@ -112,11 +114,19 @@ def rage_while_producing(site: Ground, feed: Numbered, nemesis: Nemesis, spell_s
     while not feed.is_over and not site.failures:
         nemesis.rage(spell_s)
         largest = max(replica.rss_mib for replica in site.replicas)
-        minutes = (time.monotonic() - began) / 60
-        tell(f"{minutes:5.1f} min: {feed.n_produced} produced, the largest replica has {largest:.0f} MiB")
+        so_far = f"{feed.n_produced} produced, {n_taken_or_none(site)} taken in"
+        tell(f"{(time.monotonic() - began) / 60:5.1f} min: {so_far}; the largest replica has {largest:.0f} MiB")
     assert not site.failures, site.failures
     feed.finish()
     tell(f"{sum(site.faults.values())} faults: {dict(site.faults.most_common())}")
+
+
+def n_taken_or_none(site: Ground) -> int | None:
+    """None where the database is still recovering from the last fault."""
+    try:
+        return n_taken(site)
+    except psycopg.OperationalError:
+        return None
 
 
 def soak_limits(folder: Path, n_bytes: int, n_files: int) -> None:
