@@ -20,6 +20,7 @@ from monitor.metrics import Metrics
 from monitor.parsing import Parser
 from monitor.pipeline import Pipeline
 from monitor.posts import Batch, Post, Score, StreamPartition
+from monitor.protocols import Polled
 from monitor.sources.memory import STREAM, MemoryPositions, MemorySource
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -35,11 +36,15 @@ class Rig:
     """A pipeline over one memory source; saving moves the stored positions as the real store does."""
 
     def __init__(
-        self, n_messages: int = 0, limits: BatchLimits | None = None, before_score: threading.Event | None = None
+        self,
+        n_messages: int = 0,
+        limits: BatchLimits | None = None,
+        before_score: threading.Event | None = None,
+        make_source: type[MemorySource] = MemorySource,
     ) -> None:
         self.positions = MemoryPositions()
         parser = Parser(DropFolderSection(name="memory", kind="drop_folder", path=Path("x")), "acme", UTC)
-        self.source = MemorySource(parser, self.positions, lambda: NOW)
+        self.source = make_source(parser, self.positions, lambda: NOW)
         self.texts = [f"post {number}" for number in range(n_messages)]
         self.source.put(*map(message, self.texts))
         self.metrics = Metrics()
@@ -285,3 +290,40 @@ def test_the_loops_turn_while_they_idle_and_wait(stop_pipelines: list[Pipeline])
     rig.books.away.set()
     time.sleep(0.7)
     assert rig.health.stuck() == []
+
+
+class Waiting(MemorySource):
+    """Waits for records as real sources do, and counts how often it is asked for any."""
+
+    n_calls = 0
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        self.n_calls += 1
+        polled = super().poll(max_records, timeout_s)
+        if not polled.records:
+            time.sleep(timeout_s)
+        return polled
+
+    def keep_alive(self) -> None:
+        self.n_calls += 1
+
+
+@pytest.mark.parametrize("state", ["idle", "store away", "source away", "paused"])
+def test_the_loops_do_not_spin(stop_pipelines: list[Pipeline], state: str) -> None:
+    """Without work, and while something is away, a second holds few attempts: whatever is asked waits, or the loop."""
+    rig = Rig(500 if state == "store away" else 0, make_source=Waiting)
+    assert isinstance(rig.source, Waiting)
+    if state == "store away":
+        rig.books.away.set()
+    rig.source.away = state == "source away"
+    if state == "paused":
+        rig.positions.paused_reason = "too many were refused"
+        rig.positions.offsets[AT] = 0
+    started(rig, stop_pipelines)
+    time.sleep(0.5)  # queues fill up, first attempts are close together
+    before, n_attempts = rig.source.n_calls, rig.books.n_attempts
+    time.sleep(1.0)
+    shortest_wait_s = 0.01 if state == "store away" else 0.2
+    assert rig.source.n_calls - before <= 1 / shortest_wait_s + 1
+    assert rig.books.n_attempts - n_attempts <= 5
+    rig.books.away.clear()

@@ -42,10 +42,12 @@ def test_records_come_once_and_in_order(feed: Feed) -> None:
 
 
 def test_an_empty_poll_returns_in_time(feed: Feed) -> None:
-    """Nothing there is no error, and `timeout_s` bounds the wait."""
+    """Nothing there is no error, and `timeout_s` is the wait: less would make its owner spin."""
     started = time.monotonic()
     assert feed.source.poll(10, 0.1).records == []
-    assert time.monotonic() - started < 2
+    took_s = time.monotonic() - started
+    assert took_s < 2
+    assert took_s >= 0.08 or feed.source.kind == "memory"
 
 
 def test_a_bad_record_is_a_dead_letter_in_its_place(feed: Feed) -> None:

@@ -11,7 +11,7 @@ from batches import DAY, MODEL, NOW, STREAM, everything, letter, micro, mixed_ba
 from sqlalchemy import Engine, event, select, text
 
 from monitor.errors import TooManyRefused
-from monitor.posts import Place, Reason, Record, StreamPartition
+from monitor.posts import Batch, Place, Reason, Record, ScoredBatch, StreamPartition
 from monitor.store import brands, daily, deadletters, files, positions
 from monitor.store.database import Database
 from monitor.store.saving import Saver
@@ -193,6 +193,19 @@ def test_positions_never_go_back(database: Database) -> None:
     positions.pause(database, "posts", "because", {})
     saver.save(scored([post(3)]))
     assert positions.load(database, "posts") == {at: positions.Position(10, "because")}
+
+
+def test_positions_move_without_records(database: Database) -> None:
+    """Where a log holds what is never delivered, a batch is a position alone: it moves, and nothing else changes."""
+    saver = Saver(database, rules())
+    saver.save(mixed_batch(0, 30))
+    before = everything(database)
+    at = StreamPartition(STREAM, 0)
+    saved = saver.save(ScoredBatch(Batch("posts", [], {at: 630}), [], MODEL, NOW))
+    assert (saved.n_inserted, saved.n_seen_before, saved.refused) == (0, 0, {})
+    assert positions.load(database, "posts")[at].next_offset == 630
+    after = everything(database)
+    assert {table for table in after if after[table] != before[table]} == {"positions"}
 
 
 def test_too_many_refused_stores_nothing(database: Database) -> None:

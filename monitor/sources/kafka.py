@@ -108,6 +108,8 @@ class KafkaTopics:
         if generation != self._generation or generation != self._sought or self._topics_changed(fetched):
             return self._polled()  # what came was fetched at positions that are not ours; it comes again
         self._progress.advance(fetched)
+        if not fetched:
+            return Polled([], self._progress.skip(self._client.position), generation=self._sought)
         return self._polled(fetched)
 
     def keep_alive(self) -> None:

@@ -188,6 +188,11 @@ class Client:
         except KafkaError:
             return 0
 
+    def position(self, partition: Any) -> int:
+        """The next offset that will be fetched, past what is never delivered; 0 where it is not known."""
+        state = self._consumer._subscription.assignment.get(partition)  # the public position() may ask and wait
+        return state.position.offset if state is not None and state.position is not None else 0
+
     def committed(self, partition: Any) -> int | None:
         """The group's offset, None where it has none."""
         with self.errors():

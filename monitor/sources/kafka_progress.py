@@ -61,6 +61,18 @@ class Progress:
             self._quiet_since = self._monotonic()
         self._note_lag()
 
+    def skip(self, position: Callable[[Any], int]) -> dict[StreamPartition, int]:
+        """A poll brought nothing: partitions that lag and whose `position` lies further on have skipped what is never
+        delivered, the marks of transactions for one. Returns the next offset to read of those.
+        """
+        skipped = {}
+        for partition, stream in self.streams.items():
+            if self.lag.get(stream) and (further := position(partition)) > self._next[partition]:
+                self._next[partition] = skipped[stream] = further
+        if skipped:
+            self._note_lag()
+        return skipped
+
     def positions_of(self, fetched: Mapping[Any, list[Any]]) -> dict[StreamPartition, int]:
         """The next offset to read of every partition that these messages came from."""
         return {self.streams[partition]: self._next[partition] for partition in fetched}

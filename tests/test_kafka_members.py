@@ -1,0 +1,190 @@
+"""What people report about consumers of other programs, tried on ours: members that are thrown out or stand still,
+offsets that do not move, lag that never ends.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from feeds import FAST_GROUP, KafkaFeed, message, texts_of, wait_for
+from fixtures_kafka import Broker
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from monitor.posts import Batch, Record, Saved, StreamPartition
+from monitor.sources.kafka import KafkaTopics
+from monitor.sources.kafka_progress import Progress
+from monitor.sources.kafka_starts import Start
+
+pytestmark = pytest.mark.kafka
+
+POLL_INTERVAL_S = 2.0  #: a member that does not poll for so long is thrown out
+
+
+@pytest.fixture
+def make_feed(real_kafka: Broker) -> Iterator[Callable[..., KafkaFeed]]:
+    """Makes feeds with an open source on the session's Apache Kafka, with these options besides."""
+    made: list[KafkaFeed] = []
+
+    def make(**options: Any) -> KafkaFeed:
+        made.append(KafkaFeed(real_kafka, options=FAST_GROUP | options))
+        made[-1].source.open()
+        return made[-1]
+
+    yield make
+    for feed in made:
+        feed.source.close()
+
+
+def group_offset(feed: KafkaFeed, partition: int = 0) -> int | None:
+    """What lag tools see."""
+    group = feed.section.group_id
+    consumer = KafkaConsumer(bootstrap_servers=feed.broker.servers, group_id=group, enable_auto_commit=False)
+    try:
+        offset: int | None = consumer.committed(TopicPartition(feed.section.topics[0], partition))
+    finally:
+        consumer.close(autocommit=False)
+    return offset
+
+
+def batch_of(source: KafkaTopics) -> Batch:
+    """One poll, as the batch it would make."""
+    polled = source.poll(500, 0.1)
+    return Batch("kafka", polled.records, polled.positions, generation=polled.generation)
+
+
+def test_a_slow_batch_and_a_quiet_topic_cost_no_membership(make_feed: Callable[..., KafkaFeed]) -> None:
+    """A batch is busy for longer than a member may be silent, then nothing comes for longer than a session: the group
+    moves nothing and takes the commit.
+    """
+    feed = make_feed(max_poll_interval_ms=int(POLL_INTERVAL_S * 1000))
+    feed.put("1")
+    batch = feed.next()
+    busy_until = time.monotonic() + 2.5 * POLL_INTERVAL_S
+    while time.monotonic() < busy_until:
+        feed.source.keep_alive()
+        time.sleep(0.01)
+    assert feed.source.is_current(batch)
+    feed.save(batch)
+    quiet_until = time.monotonic() + 2.5 * FAST_GROUP["session_timeout_ms"] / 1000
+    while time.monotonic() < quiet_until:
+        assert feed.poll().records == []
+    assert feed.source.is_current(batch)
+    assert feed.source.n_refused_commits == 0
+    assert group_offset(feed) == 1
+
+
+def test_a_member_that_was_thrown_out_comes_back(make_feed: Callable[..., KafkaFeed]) -> None:
+    """Silent for too long: what it had in hand is not current any more, nothing is lost, and commits count again."""
+    feed = make_feed(max_poll_interval_ms=int(POLL_INTERVAL_S * 1000))
+    feed.put("1", "2")
+    batch = feed.next(1)
+    time.sleep(2 * POLL_INTERVAL_S)
+    wait_for(lambda: (feed.poll(1), feed.source.is_current(batch))[1], lambda is_current: not is_current)
+    feed.source.rewind()  # whatever those polls brought
+    assert texts_of(feed.read(2)) == ["1", "2"]
+    wait_for(lambda: (feed.poll(), group_offset(feed))[1], lambda offset: offset == 2)
+
+
+def test_a_rebalance_while_records_are_held_back(make_feed: Callable[..., KafkaFeed]) -> None:
+    """The store is away, so nothing is fetched; another member comes and goes meanwhile: every partition is read
+    afterwards, each record once, and the group's offsets follow.
+    """
+    feed = make_feed()
+    topic = feed.broker.create_topic(feed.broker.new_name("held"), 2)
+    feed.section = feed.section.model_copy(update={"topics": [topic]})
+    held, other = feed.make(), feed.make()
+    try:
+        held.open()
+        for partition in (0, 1):
+            feed.broker.produce(topic, [message(f"{partition}")], partition)
+        wait_for(lambda: batch_of(held).records, bool)
+        other.open()
+
+        def read_beside() -> list[Record]:
+            held.keep_alive()
+            return batch_of(other).records
+
+        wait_for(read_beside, bool)
+        other.close()
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            held.keep_alive()
+            time.sleep(0.01)
+        seen: list[str] = []
+
+        def read() -> list[str]:
+            batch = batch_of(held)
+            seen.extend(texts_of(batch.records))
+            feed.positions.offsets.update(batch.positions)
+            if batch.records:
+                held.commit(batch, Saved(len(batch.posts), 0, {}))
+            return sorted(seen)
+
+        wait_for(read, lambda texts: texts == ["0", "1"])
+        wait_for(lambda: (read(), [group_offset(feed, n) for n in (0, 1)])[1], lambda offsets: offsets == [1, 1])
+        assert read() == ["0", "1"]
+    finally:
+        held.close()
+        other.close()
+
+
+def test_what_is_never_delivered_is_no_lag(make_feed: Callable[..., KafkaFeed]) -> None:
+    """The marks of transactions and records of those given up take offsets: with nothing else behind them the source
+    has caught up, its position is the log's end, and a restart reads nothing again.
+    """
+    feed = make_feed(isolation_level="read_committed")
+    producer = KafkaProducer(bootstrap_servers=feed.broker.servers, transactional_id=feed.topic, metrics_enabled=False)
+    try:
+        producer.init_transactions()
+        given_up = map(str, range(600))
+        for texts, end in ((["1", "2"], producer.commit_transaction), (given_up, producer.abort_transaction)):
+            producer.begin_transaction()
+            for text in texts:
+                producer.send(feed.topic, message(text), partition=0)
+            producer.flush()  # else giving up drops what was not sent yet
+            end()
+    finally:
+        producer.close()
+    feed.source.mark_end()
+    assert texts_of(feed.read(2)) == ["1", "2"]
+    log_end = 2 + 1 + 600 + 1
+
+    def lag() -> int:
+        feed.save(feed.poll())
+        return sum(feed.source.lag().values())
+
+    wait_for(lag, lambda n: n == 0)
+    assert feed.source.caught_up()
+    assert feed.source.reached_end()
+    assert list(feed.positions.offsets.values()) == [log_end]
+    wait_for(lambda: (feed.poll(), group_offset(feed))[1], lambda offset: offset == log_end)
+    feed.restart()
+    assert feed.wait_for_nothing() == []
+
+
+def test_lag_is_never_negative() -> None:
+    """Ends are heard of now and then: the last one may lie before what was read since."""
+    partition, stream = TopicPartition("posts", 0), StreamPartition("posts@1", 0)
+    progress = Progress(lambda _: 3, time.monotonic)
+    progress.begin({partition: Start(stream, offset=0, end=4)})
+    assert progress.lag == {stream: 4}
+    progress.jump(partition, 10)
+    progress.advance({})
+    assert progress.lag == {stream: 0}
+
+
+@pytest.mark.parametrize("state", ["idle", "paused"])
+def test_a_source_without_work_does_not_spin(make_feed: Callable[..., KafkaFeed], state: str) -> None:
+    """A poll that brings nothing takes the time that it was given, also while the source is paused."""
+    feed = make_feed()
+    feed.put("1")
+    batch = feed.next()
+    feed.save(batch)
+    if state == "paused":
+        feed.positions.paused_reason = "too many were refused"
+        feed.source.refuse(batch, "too many were refused")
+    began = time.monotonic()
+    for _ in range(5):
+        assert feed.source.poll(500, 0.3).records == []
+    assert time.monotonic() - began >= 5 * 0.3 * 0.8
