@@ -30,6 +30,7 @@ class TcpProxy:
     def __init__(self, target: int | Path, port: int | None = None) -> None:
         self.port = port or free_port()
         self._target = target
+        self.answer_to_lose: bytes | None = None  # once: of the next request that holds these bytes
         self._weather = Weather.FAIR
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -89,7 +90,9 @@ class TcpProxy:
             return
         self._writers |= {writer, back}
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(self._forward(reader, back, answers=False), self._forward(there, writer, answers=True))
+            lost = asyncio.Event()
+            requests = self._forward(reader, back, lost, answers=False)
+            await asyncio.gather(requests, self._forward(there, writer, lost, answers=True))
         self._writers -= {writer, back}
         writer.transport.abort()
         back.transport.abort()
@@ -99,11 +102,19 @@ class TcpProxy:
             return await asyncio.open_unix_connection(self._target)
         return await asyncio.open_connection("127.0.0.1", self._target)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event, *, answers: bool
+    ) -> None:
         with suppress(OSError, asyncio.CancelledError):
             while chunk := await reader.read(CHUNK):
                 if self._weather is Weather.DELAYED:
                     await asyncio.sleep(DELAY_S)
+                if answers and lost.is_set():
+                    writer.transport.abort()  # what it answers was done, and nobody will know
+                    return
+                if not answers and self.answer_to_lose is not None and self.answer_to_lose in chunk:
+                    self.answer_to_lose = None
+                    lost.set()
                 if self._weather is Weather.SWALLOWED or (answers and self._weather is Weather.MUTE):
                     continue
                 writer.write(chunk)
