@@ -71,7 +71,7 @@ def database_beside(sqlite_url: str, open_database: Callable[[str], Database]) -
 def test_an_evaluation_whose_commit_was_not_answered_tells_once(store: LossyStore, slack: FakeSlack) -> None:
     """Episode and message came in that transaction: the second attempt finds both and adds nothing."""
     save_days(store.db, {0: 0.2})
-    assert store.lose_the_commit_of(lambda: evaluation.evaluate_all(store.db, config(), NOW)) == 0
+    assert store.lose_the_commit_of(lambda: evaluation.evaluate(store.db, "acme", config(), NOW)) == []
     assert [row.alert_key for row in alerts.listing(store.db)] == [key_of_dip("acme")]
     drain(store.db, slack, NOW)
     assert slack.keys() == [key_of_dip("acme")]
