@@ -81,8 +81,9 @@ class Guard:
         if request.url.path in _OPEN_PATHS:
             return None
         if self._token is not None:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            is_right = hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
+            if is_right and scheme.lower() == "bearer":
                 return None
             return PlainTextResponse(
                 "a token is needed: Authorization: Bearer HTTP_TOKEN\n", 401, {"www-authenticate": "Bearer"}

@@ -1,12 +1,15 @@
 """Clients that mean no good, on bare sockets: slow ones, endless ones, and those that look for what is not theirs."""
 
+import ast
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from inspect import getsource
 
 import pytest
 
+from monitor import http
 from monitor.config import HttpSection
 from monitor.health import Health
 from monitor.http import MAX_BODY_BYTES, HttpServer
@@ -154,7 +157,16 @@ def test_no_other_method_and_no_other_origin(server: HttpServer, method: bytes) 
 
 @pytest.mark.parametrize(
     "given",
-    [b"", b"Bearer", b"Bearer \xff\xfe", b"Basic b3BlbjpzZXNhbWU=", b"Bearer open sesam", b"Bearer open sesame "],
+    [
+        b"",
+        b"Bearer",
+        b"Bearer \xff\xfe",
+        b"Basic b3BlbjpzZXNhbWU=",
+        b"Bearer open sesam",
+        b"Bearer open sesame ",
+        b"open sesame!",
+        b"Token open sesame!",
+    ],
 )
 def test_only_the_token_opens(given: bytes) -> None:
     """Near misses, other schemes and bytes that are no text are all 401, on every path but the two probes."""
@@ -167,6 +179,20 @@ def test_only_the_token_opens(given: bytes) -> None:
             assert found.startswith(b"HTTP/1.1 401") or path == b"/livez?x", (path, found)
     finally:
         server.stop()
+
+
+def test_the_token_is_compared_in_constant_time() -> None:
+    """How long an answer takes must not tell how much of a guess is right: the token goes into `hmac.compare_digest`
+    and into no other comparison.
+    """
+    guard = next(node for node in ast.walk(ast.parse(getsource(http))) if getattr(node, "name", "") == "Guard")
+    compared = [
+        ast.unparse(node)
+        for node in ast.walk(guard)
+        if isinstance(node, ast.Compare | ast.Call) and "self._token" in ast.unparse(node)
+    ]
+    digest = 'hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())'
+    assert sorted(compared) == sorted([digest.replace('"', "'"), "self._token.encode()", "self._token is not None"])
 
 
 def test_requests_cannot_be_smuggled(server: HttpServer) -> None:
