@@ -1,5 +1,6 @@
 """A trained model as a folder: verify, load, score, save. torch is imported where it is first needed."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -26,7 +27,7 @@ from models.manifest import (
 if TYPE_CHECKING:
     import torch
 
-    from models.engine import HalvingRunner
+    from models.engine import HalvingRunner, Waiter
     from models.networks import GruClassifier, GruShape
     from models.tokenizer import TextEncoder
 
@@ -34,6 +35,7 @@ __all__ = ["Bundle", "BundleError", "Manifest", "Scores", "find_bundle", "list_b
 
 FloatArray = npt.NDArray[np.float64]
 POSTS_PER_CHUNK = 1_024  # encoded at a time, while those before are computed
+CHUNKS_AHEAD = 2  # that wait to be computed: threads or a GPU go on while a chunk is encoded
 PROBABILITY_DECIMALS = 6
 
 
@@ -122,16 +124,15 @@ class Bundle:
         return scores_of(self.calibration.apply(self.logits(texts, max_tokens_per_batch)), self.classes)
 
     def logits(self, texts: Sequence[str], max_tokens_per_batch: int | None = None) -> FloatArray:
-        """Raw logits (n, C); while one chunk is computed the next is encoded."""
+        """Raw logits (n, C); while some chunks are computed the next is encoded."""
         parts: list[FloatArray] = [np.empty((0, len(self.classes)))]
-        pending = None
+        started: deque[Waiter] = deque()
         for start in range(0, len(texts), POSTS_PER_CHUNK):
             tokens = self.encoder.encode_tokens(texts[start : start + POSTS_PER_CHUNK])
-            if pending:
-                parts.append(pending())
-            pending = self.runner.start(tokens, max_tokens_per_batch)
-        if pending:
-            parts.append(pending())
+            started.append(self.runner.start(tokens, max_tokens_per_batch))
+            if len(started) > CHUNKS_AHEAD:
+                parts.append(started.popleft()())
+        parts.extend(wait() for wait in started)
         return np.concatenate(parts)
 
 

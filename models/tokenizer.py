@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 
+from models import compiled_encoding
+from models.compiled_encoding import CompiledEncoder
 from models.manifest import read_json
 from models.preparation import PREPARATIONS, PREPARATIONS_BY_WORD, PreparedWord, clip, placeholder_of
 from models.tokens import Tokens
@@ -18,6 +20,7 @@ from models.wordpiece import AsciiWordPiece
 UNKNOWN = "[UNK]"
 MAX_CACHED_WORDS = 150_000  # about 30 MiB
 MAX_CACHED_CHARS = 40
+COMPILED_PREPARATION = "subword"
 ID_BYTES = 4  # ids travel as bytes of int32: nothing in Python joins faster
 
 #: the only parts that a tokenizer.json may have: their work is bounded by the text, and they never look across words
@@ -71,8 +74,13 @@ class TextEncoder:
     word, with the exceptions that it names. Both are held by tests. Threads may share an encoder.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, preparation: str, max_tokens: int) -> None:
-        """`max_tokens` is inclusive. Raises KeyError for an unknown preparation, ValueError without `[UNK]`."""
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, preparation: str, max_tokens: int, *, in_c: bool = True
+    ) -> None:
+        """`max_tokens` is inclusive; `in_c` False leaves all to Python and `tokenizers`, with the same ids.
+
+        Raises KeyError for an unknown preparation, ValueError without `[UNK]`.
+        """
         self.tokenizer = tokenizer
         self.prepare = PREPARATIONS[preparation]
         self.prepare_word = PREPARATIONS_BY_WORD[preparation]
@@ -84,7 +92,17 @@ class TextEncoder:
         self._ascii = AsciiWordPiece(tokenizer)
         self._unknown = np.int32(unknown_id).tobytes()
         self.max_cached_words = MAX_CACHED_WORDS
-        self.forget()
+        self._compiled = self._compile() if in_c and preparation == COMPILED_PREPARATION else None
+        self._cache = WordCache()
+
+    def _compile(self) -> CompiledEncoder | None:
+        """What encodes in C, where it was built."""
+        if not compiled_encoding.IS_AVAILABLE:
+            return None
+        try:
+            return CompiledEncoder(self.tokenizer, self.max_tokens, self._ids_of_words, self._encode)
+        except ValueError:  # placeholders are no tokens of this vocabulary
+            return None
 
     @classmethod
     def load(cls, path: Path, preparation: str, max_tokens: int) -> "TextEncoder":
@@ -100,21 +118,30 @@ class TextEncoder:
     def forget(self) -> None:
         """Begin with empty caches. Calls under way keep theirs."""
         self._cache = WordCache()
+        if self._compiled:
+            self._compiled.forget()
+
+    def _cache_with_room(self) -> WordCache:
+        if len(self._cache) > self.max_cached_words:
+            self._cache = WordCache()
+        return self._cache
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, at least one (the unknown token) and at most `max_tokens`, the middle left out."""
-        return [np.frombuffer(ids, np.int32).tolist() for ids in self._encode(texts)]
+        tokens = self.encode_tokens(texts)
+        ends = tokens.starts + tokens.lengths
+        return [tokens.ids[at:end].tolist() for at, end in zip(tokens.starts, ends, strict=True)]
 
     def encode_tokens(self, texts: Sequence[str]) -> Tokens:
         """The same in one array."""
+        if self._compiled:
+            return self._compiled.encode(texts)
         encoded = self._encode(texts)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ID_BYTES
         return Tokens.end_to_end(np.frombuffer(bytearray().join(encoded), np.int32), lengths)
 
     def _encode(self, texts: Sequence[str]) -> list[bytes]:
-        if len(self._cache) > self.max_cached_words:
-            self.forget()
-        cache = self._cache
+        cache = self._cache_with_room()
         known = cache.words.__getitem__
         encoded: list[bytes] = []
         unknown: dict[int, list[str]] = {}  # by row
@@ -166,6 +193,18 @@ class TextEncoder:
             if len(text) <= MAX_CACHED_CHARS and not placeholder_of(text):  # names and links rarely come again
                 cache.marked[text] = marked
         return found
+
+    def _ids_of_words(self, words: set[str]) -> dict[str, tuple[bytes, int]]:
+        """Ids of words, and how many name a feeling; `compiled_encoding.WHOLE_TEXT` where the whole text decides."""
+        prepared = {word: self._prepare_word(word) for word in words}
+        pieces = {piece for word in prepared.values() if word for piece in word.pieces}
+        ids_of = self._tokenize(self._cache_with_room(), pieces)
+        return {
+            text: (b"".join(map(ids_of.__getitem__, word.pieces)), word.n_feelings)
+            if word
+            else (b"", compiled_encoding.WHOLE_TEXT)
+            for text, word in prepared.items()
+        }
 
     def _prepare_word(self, word: str) -> PreparedWord | None:
         placeholder = placeholder_of(word)

@@ -5,6 +5,7 @@ of JSON with the number of rows stored so far and the time after every batch.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -72,7 +73,7 @@ def from_kafka(servers: str, topic: str, n: int) -> Iterator[pd.DataFrame]:
     from kafka import KafkaConsumer
 
     consumer: Any = KafkaConsumer(
-        topic, bootstrap_servers=servers, auto_offset_reset="earliest", group_id=f"obvious-{topic}"
+        topic, bootstrap_servers=servers, auto_offset_reset="earliest", group_id=f"obvious-{os.getpid()}"
     )
     rows: list[dict[str, object]] = []
     for n_read, message in enumerate(consumer, 1):

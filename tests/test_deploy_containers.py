@@ -77,7 +77,7 @@ def test_images_compile_the_extension_and_leave_the_compiler_behind(dockerfile: 
     _, build, image = dockerfile.read_text(encoding="utf-8").split("\nFROM ")
     installed = build.index("pip install --constraint constraints.txt .")
     assert build.index("apt-get install -y --no-install-recommends gcc libc6-dev") < installed
-    assert build.index('python -c "import models._fixed_point"') > installed
+    assert build.index('python -c "import models._encoding, models._fixed_point"') > installed
     assert "apt-get" not in image
 
 
