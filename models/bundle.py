@@ -124,7 +124,14 @@ class Bundle:
         return scores_of(self.calibration.apply(self.logits(texts, max_tokens_per_batch)), self.classes)
 
     def logits(self, texts: Sequence[str], max_tokens_per_batch: int | None = None) -> FloatArray:
-        """Raw logits (n, C); while some chunks are computed the next is encoded."""
+        """Raw logits (n, C); equal texts (retweets) are computed once."""
+        numbers: dict[str, int] = {}
+        rows = [numbers.setdefault(text, len(numbers)) for text in texts]
+        distinct = self._logits_of_distinct(list(numbers), max_tokens_per_batch)
+        return distinct if len(numbers) == len(rows) else distinct[rows]
+
+    def _logits_of_distinct(self, texts: Sequence[str], max_tokens_per_batch: int | None) -> FloatArray:
+        """While some chunks are computed the next is encoded."""
         parts: list[FloatArray] = [np.empty((0, len(self.classes)))]
         started: deque[Waiter] = deque()
         for start in range(0, len(texts), POSTS_PER_CHUNK):

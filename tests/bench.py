@@ -1,7 +1,9 @@
 """`make bench`: what the program does per second and per post on this machine, beside its peers, in ten minutes.
 
 Comparisons are made pair by pair in one run; absolute figures belong to the machine and the minute. Prints tables,
-writes bench/latest.json (bench/long.json) and draws the charts beside it. `--long` adds what takes an hour.
+writes bench/results.json and bench/results.md, and draws the charts beside them. `--long` adds what takes an hour. A
+section that is measured again replaces its older figures. `--keep` measures nothing: it takes what bench/ has into
+tests/bench-results.md and the README.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from pathlib import Path
 from bench_charts import draw
 from bench_growth import memory, rates_by_size, turns_by_size
 from bench_latency import latencies, start_times
-from bench_measure import Figure, Report, machine
+from bench_measure import BUSY_LOAD, Figure, Report, circumstances, machine
 from bench_path import end_to_end, services
 from bench_peers import peers
 from bench_posts import ROOT, find_texts, messages
@@ -22,7 +24,8 @@ from monitor.scorer import BundleScorer
 
 SECTIONS = ("peers", "stages", "path", "latency", "start", "turns", "rates", "memory")
 LONG_ONLY = ("rates", "memory")
-BUSY_LOAD = 0.5  #: processes that want to run before it began: ratios hold, absolute figures do not
+KEPT = ROOT / "tests" / "bench-results.md"
+PICTURES = ROOT / "deploy" / "pictures"
 
 
 def measured(chosen: argparse.Namespace, found: list[str]) -> Iterator[Figure]:
@@ -39,7 +42,7 @@ def measured(chosen: argparse.Namespace, found: list[str]) -> Iterator[Figure]:
             yield from latencies(parts, messages(found, 500 * (seconds + 5)), seconds, device)
         yield from start_times(parts, device) if "start" in chosen.sections else ()
         yield from turns_by_size(parts) if "turns" in chosen.sections else ()
-        yield from rates_by_size(parts, messages(found, 100_000), device) if "rates" in chosen.sections else ()
+        yield from rates_by_size(parts, found, device) if "rates" in chosen.sections else ()
         yield from memory(parts, found, 2_000_000, device) if "memory" in chosen.sections else ()
 
 
@@ -51,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--posts", type=int, help="posts of the end-to-end comparison")
     parser.add_argument("--device", default=os.environ.get("DEVICE") or "auto", help="auto, cpu, cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "bench", help="where JSON and charts go")
+    parser.add_argument("--keep", action="store_true", help="only take what is there into the project")
     chosen = parser.parse_args()
     unknown = set(chosen.sections) - set(SECTIONS)
     if unknown:
@@ -59,23 +63,33 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
+def keep(folder: Path) -> None:
+    """The page to tests/, the charts to the pictures of the README."""
+    KEPT.write_bytes((folder / "results.md").read_bytes())
+    for chart in folder.glob("*.png"):
+        (PICTURES / f"bench-{chart.name}").write_bytes(chart.read_bytes())
+
+
 def main() -> None:
     """Measure, print, write, draw."""
     chosen = arguments()
+    if chosen.keep:
+        keep(chosen.out)
+        return
     found, origin = find_texts()
-    report = Report(machine() | {"posts": origin, "device": chosen.device})
-    for name, value in report.machine.items():
+    report = Report.at(chosen.out / "results.json", machine() | {"posts": origin, "device": chosen.device})
+    now = circumstances()
+    for name, value in (report.machine | now).items():
         print(f"{name}: {value}")
-    if report.machine["load"] > BUSY_LOAD:
+    if now["load"] > BUSY_LOAD:
         print("Something else is running: absolute figures are too low, and loops on all threads suffer most.")
     try:
         for figure in measured(chosen, found):
-            report.add(figure)
+            report.add(figure, now)
     finally:
-        path = chosen.out / ("long.json" if chosen.long else "latest.json")
-        report.write(path)
+        report.write()
         charts = draw([vars(figure) for figure in report.figures], chosen.out)
-        print("\nwritten:", *(str(each) for each in (path, *charts)))
+        print("\nwritten:", *(str(each) for each in (report.path, *charts)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import Any
 
 SCORING = "Scoring, posts/s"
 BY_SIZE = "Posts/s by posts in the store"
-OURS, OTHERS, INK = "#2563a8", "#b9c0c8", "#22303c"
+TURNS = "Refresh and evaluation of 100 brands"
+OURS, ACCENT, OTHERS, INK = "#2563a8", "#c2571a", "#b9c0c8", "#22303c"
 
 
 def draw(figures: list[dict[str, Any]], folder: Path) -> list[Path]:
@@ -16,8 +17,9 @@ def draw(figures: list[dict[str, Any]], folder: Path) -> list[Path]:
     drawn = []
     if scoring := [figure for figure in figures if figure["section"] == SCORING]:
         drawn.append(_peers(scoring, folder / "peers.png"))
-    if by_size := [figure for figure in figures if figure["section"] == BY_SIZE]:
-        drawn.append(_by_size(by_size, folder / "growth.png"))
+    growth = [figure for figure in figures if figure["section"] in {BY_SIZE, TURNS}]
+    if growth:
+        drawn.append(_growth(growth, folder / "growth.png"))
     return drawn
 
 
@@ -34,30 +36,48 @@ def _peers(figures: list[dict[str, Any]], path: Path) -> Path:
     axes.bar_label(drawn, labels=[f" {value:,.0f}" for value in values], color=INK)
     axes.set_xscale("log")
     axes.set_xlim(right=max(values) * 3)
-    _finish(figure, axes, "Posts scored per second, text to score (logarithmic)", path)
+    _tidy(axes, "Posts scored per second, text to score (logarithmic)")
+    _save(figure, path)
     return path
 
 
-def _by_size(figures: list[dict[str, Any]], path: Path) -> Path:
+PANELS = (
+    (BY_SIZE, "Posts stored per second", "million posts in the store"),
+    (TURNS, "Refresh and evaluation, ms", "million posts behind the totals"),
+)
+
+
+def _growth(figures: list[dict[str, Any]], path: Path) -> Path:
+    """A panel for each section that is there: `N posts, STORE` by store."""
     from matplotlib import pyplot as plt
 
-    sizes = [int(figure["what"].replace(",", "")) / 1e6 for figure in figures]
-    rates = [figure["value"] for figure in figures]
-    figure, axes = plt.subplots(figsize=(7.5, 3.0))
-    axes.plot(sizes, rates, marker="o", color=OURS)
-    for size, value in zip(sizes, rates, strict=True):
-        axes.annotate(f"{value:,.0f}", (size, value), textcoords="offset points", xytext=(0, 8), ha="center", color=INK)
-    axes.set_ylim(0, max(rates) * 1.25)
-    axes.set_xlabel("million posts in the store")
-    _finish(figure, axes, "Posts stored per second, Kafka to PostgreSQL", path)
+    panels = [panel for panel in PANELS if any(figure["section"] == panel[0] for figure in figures)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.0), squeeze=False)
+    for panel, (section, title, label) in zip(axes[0], panels, strict=True):
+        for store, colour in (("PostgreSQL", OURS), ("SQLite", ACCENT)):
+            points = [_point(each) for each in figures if each["section"] == section and each["what"].endswith(store)]
+            panel.plot(*zip(*points, strict=True), marker="o", color=colour, label=store)
+        panel.set_ylim(0, 1.25 * max(each["value"] for each in figures if each["section"] == section))
+        panel.set_xlabel(label)
+        panel.legend(frameon=False, loc="lower left")
+        _tidy(panel, title)
+    _save(figure, path)
     return path
 
 
-def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
-    from matplotlib import pyplot as plt
+def _point(figure: dict[str, Any]) -> tuple[float, float]:
+    return int(figure["what"].partition(" ")[0].replace(",", "")) / 1e6, figure["value"]
 
+
+def _tidy(axes: Any, title: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)

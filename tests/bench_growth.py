@@ -1,14 +1,17 @@
 """Whether cost grows with what is in the store, and memory with what went through: takes an hour, `make bench-long`."""
 
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from hashlib import blake2b
 from pathlib import Path
 
 import psutil
 import psycopg
 from bench_measure import Figure
 from bench_path import Services, daemon_config, kafka_section, positions_of, run_daemon
-from bench_posts import records, write_csv
+from bench_posts import messages, records, write_csv
 from bench_totals import median_turn_s
 from daemon_process import DaemonProcess, wait_until
 
@@ -28,10 +31,35 @@ SELECT md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n %% 20, 'f' || n,
   round(random()::numeric, 6), 1, 'neutral', 0.2, 0.5, 0.3, 'fill@0', now(), left(md5(n::text), 16)
 FROM generate_series(%s::bigint, %s::bigint) AS n"""
 
+_FILL_SQLITE = """
+INSERT INTO posts (post_key, source, position, brand, id, created_at, day, user_id, lang, text,
+  pos_prob, pred, label, p_negative, p_neutral, p_positive, model, scored_at, content_hash)
+WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last)
+SELECT key_of(n), 'fill', 'fill:0:' || n, 'brand ' || n % 20, 'f' || n,
+  strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || n || ' seconds') || '000', date('now', '-' || n || ' seconds'),
+  'u' || n % 5000, NULL, key_of(n) || key_of(n + 1), abs(random() % 1000000) / 1000000.0, 1, 'neutral', 0.2, 0.5, 0.3,
+  'fill@0', strftime('%Y-%m-%d %H:%M:%f', 'now') || '000', substr(key_of(n), 1, 16)
+FROM numbers"""
+N_MEASURED = 100_000  #: posts that pass at each size
 
-def rates_by_size(services: Services, values: Sequence[bytes], device: str) -> Iterator[Figure]:
-    """Kafka to PostgreSQL with 100,000, 1,000,000 and 3,000,000 posts in the store already."""
-    section, first = "Posts/s by posts in the store", None
+
+def rates_by_size(services: Services, found: Sequence[str], device: str) -> Iterator[Figure]:
+    """Kafka to PostgreSQL and CSV folder to SQLite with 100,000, 1,000,000 and 3,000,000 posts in the store already."""
+    section = "Posts/s by posts in the store"
+    for store, rates in (
+        ("PostgreSQL", _rates_of_postgresql(services, messages(found, N_MEASURED), device)),
+        ("SQLite", _rates_of_sqlite(services, found, device)),
+    ):
+        first = 0.0
+        for size, rate in rates:
+            first = first or rate
+            ratio = rate / first
+            target = f"within {MAX_SLOWER:.0%} of the first"
+            what = f"{size:,} posts, {store}"
+            yield Figure(section, what, rate, "posts/s", ratio, f"{SIZES[0]:,}", target, ratio >= 1 - MAX_SLOWER)
+
+
+def _rates_of_postgresql(services: Services, values: Sequence[bytes], device: str) -> Iterator[tuple[int, float]]:
     topic, url = services.topic_of(values), services.postgres.create()
     n_filled = 0
     for size in SIZES:
@@ -47,11 +75,27 @@ def rates_by_size(services: Services, values: Sequence[bytes], device: str) -> I
             connection.execute("VACUUM ANALYZE posts")
             connection.execute("CHECKPOINT")
         n_filled = size
-        rate = run_daemon(config, url, len(values), services.processes()).posts_per_s
-        first = first or rate
-        ratio = rate / first
-        target = f"within {MAX_SLOWER:.0%} of the first"
-        yield Figure(section, f"{size:,}", rate, "posts/s", ratio, f"{SIZES[0]:,}", target, ratio >= 1 - MAX_SLOWER)
+        yield size, run_daemon(config, url, len(values), services.processes()).posts_per_s
+
+
+def _rates_of_sqlite(services: Services, found: Sequence[str], device: str) -> Iterator[tuple[int, float]]:
+    folder = services.folder / "sizes"
+    url = f"sqlite:///{folder}/sentiment.db"
+    source = {"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0}
+    config = daemon_config(folder, source, url, device)
+    (folder / "inbox").mkdir()
+    _migrate(config)
+    n_filled = n_measured = 0
+    for size in SIZES:
+        with closing(sqlite3.connect(folder / "sentiment.db", isolation_level=None)) as connection:
+            connection.create_function("key_of", 1, lambda n: blake2b(b"fill %d" % n, digest_size=16).hexdigest())
+            connection.execute("PRAGMA cache_size=-1048576")
+            connection.execute(_FILL_SQLITE, {"first": n_filled + 1, "last": size - n_measured})
+            connection.execute("DELETE FROM positions")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        write_csv(folder / "inbox" / "posts.csv", records(found, N_MEASURED, n_measured))
+        n_filled, n_measured = size - n_measured, n_measured + N_MEASURED
+        yield size, run_daemon(config, url, N_MEASURED, {}).posts_per_s
 
 
 def turns_by_size(services: Services) -> Iterator[Figure]:

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,9 @@ from typing import Any, NamedTuple
 import psutil
 
 PACKAGES = ("torch", "numpy", "pandas", "sqlalchemy", "psycopg", "kafka-python", "onnxruntime", "vaderSentiment")
+
+
+BUSY_LOAD = 0.5  #: processes that want to run before it began: ratios hold, absolute figures do not
 
 
 @dataclass(frozen=True)
@@ -33,36 +37,77 @@ class Figure:
 
 @dataclass
 class Report:
-    """Everything one run found; printed as it comes, written as JSON at the end."""
+    """What this run and earlier ones on the same machine found, by section; printed as it comes.
+
+    A section that is measured again takes the place of its older self; each says when, at which commit and beside which
+    load it was measured.
+    """
 
     machine: dict[str, Any]
+    path: Path  # of the JSON; a page of text lies beside it
     figures: list[Figure] = field(default_factory=list)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # by section: at, commit, load
     _section: str = ""
 
-    def add(self, figure: Figure) -> None:
+    @classmethod
+    def at(cls, path: Path, machine: dict[str, Any]) -> "Report":
+        """With what `path` holds of this machine and these packages, if anything."""
+        report = cls(machine, path)
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["machine"] == machine:
+                report.figures = [Figure(**figure) for figure in found["figures"]]
+                report.measured = found["measured"]
+        return report
+
+    def add(self, figure: Figure, circumstances: dict[str, Any]) -> None:
         """Note a figure and print its line, under a heading where a section begins."""
         if figure.section != self._section:
             self._section = figure.section
+            self._drop(figure.section)
+            self.measured[figure.section] = {"at": _now()} | circumstances
             print(f"\n{figure.section}", flush=True)
         self.figures.append(figure)
         print(line_of(figure), flush=True)
 
-    def write(self, path: Path) -> None:
+    def _drop(self, section: str) -> None:
+        """Forget an older run of a section, with however many posts that was."""
+        older = [name for name in self.measured if _topic(name) == _topic(section)]
+        self.figures = [figure for figure in self.figures if figure.section not in older]
+        for name in older:
+            del self.measured[name]
+
+    def write(self) -> None:
         """All of it as JSON, and beside that as a page of text."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found = {"machine": self.machine, "figures": [asdict(figure) for figure in self.figures]}
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text("\n".join(self._page()) + "\n", encoding="utf-8")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        figures = [asdict(figure) for figure in self.figures]
+        found = {"machine": self.machine, "measured": self.measured, "figures": figures}
+        self.path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        self.path.with_suffix(".md").write_text("\n".join(self._page()) + "\n", encoding="utf-8")
 
     def _page(self) -> Iterator[str]:
-        """Machine, date and figures, to be kept with the project."""
-        yield f"# Measured {self.machine['at']}"
+        """Machine, dates and figures, to be kept with the project."""
+        yield "# Measured by `make bench` and `make bench-long`"
         yield ""
-        yield from (f"- {name}: {value}" for name, value in self.machine.items() if name != "at")
-        for section in dict.fromkeys(figure.section for figure in self.figures):
-            yield from ("", f"## {section}", "", "```text")
+        yield from (f"- {name}: {_shown(value)}" for name, value in self.machine.items())
+        for section, how in self.measured.items():
+            busy = f" (above {BUSY_LOAD}: other programs took part of the processor)" if how["load"] > BUSY_LOAD else ""
+            yield from ("", f"## {section}", "")
+            yield from (f"{how['at']}, commit {how['commit']}, load before it {how['load']}{busy}", "", "```text")
             yield from (line_of(figure).strip() for figure in self.figures if figure.section == section)
             yield "```"
+
+
+def _topic(section: str) -> str:
+    return section.partition(",")[0]
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def line_of(figure: Figure) -> str:
@@ -80,14 +125,29 @@ def machine() -> dict[str, Any]:
         (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
     return {
-        "at": datetime.now(UTC).isoformat(timespec="minutes"),
         "cpu": model,
         "cores": os.cpu_count(),
+        "vector instructions": ", ".join(_vectors()) or "unknown",
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def circumstances() -> dict[str, Any]:
+    """What belongs to one run: the commit, and how many processes wanted to run before it began."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return {"commit": commit, "load": round(os.getloadavg()[0], 2)}
+
+
+def _vectors() -> list[str]:
+    """Those of the processor's instruction sets that scoring could use."""
+    flags = next((line.split() for line in _cpuinfo() if line.startswith("flags")), [])
+    return [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
 
 
 def _cpuinfo() -> list[str]:

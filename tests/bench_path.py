@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -185,11 +186,14 @@ def run_script(kind: str, url: str, vocabulary: Path, *place: str) -> Passage:
     line = [sys.executable, str(Path(__file__).with_name("bench_seed.py")), kind, url, str(vocabulary), *place]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
+        too_long = threading.Timer(DEADLINE_S, process.kill)
+        too_long.start()
         script = {"script": psutil.Process(process.pid)}
         stored: list[tuple[int, float, Usage]] = []
         for told in process.stdout:
             n, at = json.loads(told)
             stored.append((n, at, _usages(script)["script"]))
+        too_long.cancel()
     assert process.returncode == 0
     last, ended, after = stored[-1]
     first, began, before = next(each for each in stored if each[0] >= FROM_SHARE * last)

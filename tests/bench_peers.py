@@ -38,7 +38,19 @@ def peers(found: Sequence[str], scorer: BundleScorer, n_pairs: int) -> Iterator[
         yield Figure(
             SECTION, f"{scorer.bundle.name} beside it", result.first, "posts/s", result.ratio, name, target, ok
         )
+    yield _retweets(cursor, scorer, n_pairs)
     yield _alone(cursor.take(300), scorer)
+
+
+def _retweets(cursor: "_Cursor", scorer: BundleScorer, n_pairs: int) -> Figure:
+    """Posts of which every second says what one before it said, beside as many that are all distinct."""
+
+    def half() -> int:
+        return len(scorer.score_texts(cursor.take(4_096) * 2))
+
+    result = compare(half, lambda: len(scorer.score_texts(cursor.take(8_192))), n_pairs)
+    section = "Scoring where half of the posts are retweets"
+    return Figure(section, scorer.bundle.name, result.first, "posts/s", result.ratio, "all distinct")
 
 
 def _alone(texts: Sequence[str], scorer: BundleScorer) -> Figure:

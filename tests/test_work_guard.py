@@ -1,7 +1,7 @@
 """The path's work in numbers that no busy machine changes: statements, rows, polls, tokens. A slow way fails here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from doubles import HashScorer
 from kafka.record import util as kafka_sums
 from sqlalchemy import event
 
+from models import compiled_encoding
 from models.bundle import Bundle, find_bundle
 from models.engine import HalvingRunner, Waiter
 from models.tokens import Int64Array, Tokens
@@ -130,6 +131,47 @@ def test_no_step_computes_padding(micro_batch: Tokens) -> None:
     for steps in micro_batch.take(micro_batch.longest_first()).steps():
         assert sum(len(step) for step in steps) == n_tokens
     assert 10 < n_tokens / BATCH < 25
+
+
+def test_equal_texts_are_computed_once() -> None:
+    """Of a micro-batch of retweets the engine gets each text once, and all get their logits."""
+    bundle = Bundle.load(find_bundle("social-gru", Path()), "cpu")
+    texts = generated(300)
+    expected = bundle.logits(texts)
+    engine = CountingEngine()
+    runner, bundle.runner = bundle.runner, HalvingRunner(engine)
+    bundle.logits(texts * 3)
+    assert sum(len(lengths) for lengths in engine.batches) == len(texts)
+    bundle.runner = runner
+    assert (bundle.logits([*texts[::-1], *texts]) == np.concatenate([expected[::-1], expected])).all()
+
+
+@pytest.mark.skipif(not compiled_encoding.IS_AVAILABLE, reason="needs the compiled encoder: a C compiler")
+def test_texts_whose_words_are_known_are_not_looked_at_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time, posts like tweets ask Python for no word, and for the few texts with many names in a row."""
+    bundle = Bundle.load(find_bundle("social-gru", Path()), "cpu")
+    compiled, texts, n_words, n_texts = bundle.encoder._compiled, generated(2_000), 0, 0
+    assert compiled
+    words_before, texts_before = compiled._ids_of_words, compiled._ids_of_texts
+
+    def count_words(words: set[str]) -> Mapping[str, tuple[bytes, int]]:
+        nonlocal n_words
+        n_words += len(words)
+        return words_before(words)
+
+    def count_texts(texts: Sequence[str]) -> Sequence[bytes]:
+        nonlocal n_texts
+        n_texts += len(texts)
+        return texts_before(texts)
+
+    monkeypatch.setattr(compiled, "_ids_of_words", count_words)
+    monkeypatch.setattr(compiled, "_ids_of_texts", count_texts)
+    bundle.encoder.encode_tokens(texts)
+    assert n_words < len(texts) / 10
+    n_words = n_texts = 0
+    bundle.encoder.encode_tokens(texts)
+    assert n_words == 0
+    assert n_texts < len(texts) / 100
 
 
 def test_kafkas_sums_are_checked_in_c() -> None:
