@@ -1,6 +1,7 @@
 """The parts of README.md that can be compared with the program, and what the program says they should be.
 
-`python tests/readme_parts.py` writes the tour's answers, the metrics and the model's figures into README.md anew.
+`python tests/readme_parts.py` writes the tour's answers, the metrics, the model's figures and those of the benchmark
+into README.md anew; with `--figures` all but the tour's answers, without running it.
 """
 
 import json
@@ -22,6 +23,11 @@ from monitor.metrics import Metrics
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 HOME = "/home/ann"  #: stands in the README for the home folder that the tour ran in
+RESULTS = ROOT / "tests" / "bench-results.md"
+_MEASURED = re.compile(
+    r"(?P<what>\S.*?) {2,}(?P<value>[\d.,-]+) (?P<unit>\S+)"
+    r"(?: +(?P<ratio>[\d.]+) x (?P<against>.+?))?(?: {2,}(?P<verdict>ok|MISSED) \((?P<target>.+)\))?"
+)
 FIGURES = ("posts", "accuracy", "macro_recall", "macro_f1")
 _FENCED = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "=== end of a block of the tour ==="
@@ -113,12 +119,27 @@ def figure_rows() -> list[list[str]]:
     ]
 
 
+def speed_rows() -> list[list[str]]:
+    """Every measured figure that has a bar: section and line, value, ratio, bar and whether it holds."""
+    rows, section = [], ""
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        section = line.removeprefix("## ") if line.startswith("## ") else section
+        found = _MEASURED.fullmatch(line)
+        if found and found["target"]:
+            ratio = f"{found['ratio']} times {found['against']}" if found["ratio"] else ""
+            verdict = "yes" if found["verdict"] == "ok" else "no"
+            figure = f"{found['value']} {found['unit']}"
+            rows.append([f"{section}: {found['what']}", figure, ratio, found["target"], verdict])
+    return rows
+
+
 def rewrite(printed: list[str]) -> None:
     """Put the tour's answers, the metrics and the figures into README.md."""
     text = _text()
     for step, now in zip(tour(), printed, strict=True):
         text = text.replace(f"{step.commands}```\n\n```text tour\n{step.printed}```", _both(step, now))
-    for header, rows in (("| metric |", metric_rows()), ("| set | system |", figure_rows())):
+    rewritten = (("| metric |", metric_rows()), ("| set | system |", figure_rows()), ("| measured |", speed_rows()))
+    for header, rows in rewritten:
         lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
         pattern = rf"(^{re.escape(header)}.*\n\|[-| ]+\|\n)(?:.+\n)+"
         text = re.sub(pattern, lambda found, lines=lines: found[1] + lines, text, count=1, flags=re.MULTILINE)  # type: ignore[misc]
@@ -154,6 +175,9 @@ def main() -> None:
     """Run the tour against a server in Slack's place and rewrite."""
     from fixtures_slack import running_slack
 
+    if "--figures" in sys.argv:
+        rewrite([step.printed for step in tour()])
+        return
     with running_slack() as slack, tempfile.TemporaryDirectory() as home:
         slack.token = "xoxb-..."
         rewrite(run_tour(Path(home), {"SENTIMENT_MONITOR__ALERTS__SLACK__BASE_URL": slack.url}))

@@ -16,7 +16,19 @@ import yaml
 from daemon_process import environment, free_port, wait_until
 from fixtures_slack import FakeSlack
 from pydantic import BaseModel
-from readme_parts import README, ROOT, blocks, figure_rows, metric_rows, names_in, run_tour, table, tables, tour
+from readme_parts import (
+    README,
+    ROOT,
+    blocks,
+    figure_rows,
+    metric_rows,
+    names_in,
+    run_tour,
+    speed_rows,
+    table,
+    tables,
+    tour,
+)
 from test_layering import FLOORS
 
 from monitor import errors
@@ -198,9 +210,10 @@ def test_reasons_states_and_kinds() -> None:
 
 
 def test_metrics_and_figures() -> None:
-    """Metrics are listed as declared, the model's figures are those of its report."""
+    """Metrics are listed as declared, the model's figures are those of its report, speeds those that are kept."""
     assert table("| metric |") == metric_rows()
     assert table("| set | system |") == figure_rows()
+    assert table("| measured |") == speed_rows()
 
 
 # ---- tables and queries ------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def rows_in(connection: Connection, group: Sequence[str], since: date) -> dict[s
     """The daily rows of each brand from `since` on, by day."""
     query = select(*_ROW_COLUMNS).where(daily_sentiment.c.brand.in_(group), daily_sentiment.c.day >= since)
     rows: dict[str, list[DayRow]] = {brand: [] for brand in group}
-    for row in connection.execute(query.order_by(daily_sentiment.c.brand, daily_sentiment.c.day)):
+    for row in connection.execute(query.order_by(daily_sentiment.c.brand, daily_sentiment.c.day)).all():
         rows[row[0]].append(DayRow(*row))
     return rows
 
