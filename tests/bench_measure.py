@@ -48,6 +48,7 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # by section: at, commit, load
     _section: str = ""
+    _begun: set[str] = field(default_factory=set)
 
     @classmethod
     def at(cls, path: Path, machine: dict[str, Any]) -> "Report":
@@ -64,8 +65,10 @@ class Report:
         """Note a figure and print its line, under a heading where a section begins."""
         if figure.section != self._section:
             self._section = figure.section
-            self._drop(figure.section)
-            self.measured[figure.section] = {"at": _now()} | circumstances
+            if figure.section not in self._begun:
+                self._drop(figure.section)
+                self.measured[figure.section] = {"at": _now()} | circumstances
+                self._begun.add(figure.section)
             print(f"\n{figure.section}", flush=True)
         self.figures.append(figure)
         print(line_of(figure), flush=True)
@@ -113,7 +116,7 @@ def _now() -> str:
 def line_of(figure: Figure) -> str:
     """A line of the printed table."""
     value = f"{figure.value:>12,.0f}" if abs(figure.value) >= 100 else f"{figure.value:>12,.3f}"
-    ratio = f"{figure.ratio:7.1f} x {figure.against}" if figure.ratio is not None else ""
+    ratio = f"{figure.ratio:7.{1 if figure.ratio >= 10 else 2}f} x {figure.against}" if figure.ratio is not None else ""
     verdict = {True: "ok", False: "MISSED", None: ""}[figure.ok]
     target = f"{verdict} ({figure.target})" if figure.target else ""
     return f"  {figure.what:46} {value} {figure.unit:14} {ratio:28} {target}".rstrip()
