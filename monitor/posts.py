@@ -30,7 +30,10 @@ class Reason(StrEnum):
     BAD_FILE = "bad_file"
 
 
-class Place(msgspec.Struct, frozen=True):
+# gc=False: they hold nothing that could hold them, and the collector need not look at thousands of them
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a record lies: `stream` is a topic with its id or a file's SHA-256, `offset` its own place (not the
     next)."""
 
@@ -39,14 +42,14 @@ class Place(msgspec.Struct, frozen=True):
     offset: int
 
 
-class StreamPartition(msgspec.Struct, frozen=True):
+class StreamPartition(msgspec.Struct, frozen=True, gc=False):
     """One ordered run of records; positions are kept per stream and partition."""
 
     stream: str
     partition: int
 
 
-class Post(msgspec.Struct, frozen=True):
+class Post(msgspec.Struct, frozen=True, gc=False):
     """One accepted record. Every later stage takes any Post without raising."""
 
     post_key: str  # what makes it count once: 32 hex digits, see `key_of`
@@ -65,7 +68,7 @@ class Post(msgspec.Struct, frozen=True):
     line: int | None = None  # first line of the record in its file, for the same dead letter; None for Kafka
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """One refused record, with its bytes (at most MAX_RAW_BYTES) and the reason."""
 
     source: str
@@ -104,7 +107,7 @@ class Batch(msgspec.Struct):
         return [record for record in self.records if isinstance(record, DeadLetter)]
 
 
-class Score(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True, gc=False):
     """What the bundle says of one text; probabilities are calibrated, `pos_prob` is rounded to 6 decimals."""
 
     pos_prob: float
