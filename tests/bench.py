@@ -15,7 +15,7 @@ from bench_charts import draw
 from bench_growth import memory, rates_by_size, turns_by_size
 from bench_latency import latencies, start_times
 from bench_measure import BUSY_LOAD, Figure, Report, circumstances, machine
-from bench_path import end_to_end, services
+from bench_path import Sizes, end_to_end, services
 from bench_peers import peers
 from bench_posts import ROOT, find_texts, messages
 from bench_stages import stages
@@ -36,7 +36,9 @@ def measured(chosen: argparse.Namespace, found: list[str]) -> Iterator[Figure]:
             scorer = BundleScorer.load("social-gru", device, ROOT)
             yield from peers(found, scorer, 9 if chosen.long else 3) if "peers" in chosen.sections else ()
             yield from stages(parts, found, messages(found, 20_480), scorer) if "stages" in chosen.sections else ()
-        yield from end_to_end(parts, found, n, 1 if chosen.long else 2, device) if "path" in chosen.sections else ()
+        if "path" in chosen.sections:
+            sizes = Sizes(n, n if chosen.long else n // 4)
+            yield from end_to_end(parts, found, sizes, 1 if chosen.long else 2, device)
         if "latency" in chosen.sections:
             seconds = 60 if chosen.long else 20
             yield from latencies(parts, messages(found, 500 * (seconds + 5)), seconds, device)

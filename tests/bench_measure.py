@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import torch
 
 PACKAGES = ("torch", "numpy", "pandas", "sqlalchemy", "psycopg", "kafka-python", "onnxruntime", "vaderSentiment")
 
@@ -96,7 +97,8 @@ class Report:
         for section, how in self.measured.items():
             busy = f" (above {BUSY_LOAD}: other programs took part of the processor)" if how["load"] > BUSY_LOAD else ""
             yield from ("", f"## {section}", "")
-            yield from (f"{how['at']}, commit {how['commit']}, load before it {how['load']}{busy}", "", "```text")
+            yield f"{how['at']}, commit {how['commit']}, {how['threads']} threads, load before it {how['load']}{busy}"
+            yield from ("", "```text")
             yield from (line_of(figure).strip() for figure in self.figures if figure.section == section)
             yield "```"
 
@@ -138,13 +140,13 @@ def machine() -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """What belongs to one run: the commit, and how many processes wanted to run before it began."""
+    """What belongs to one run: the commit, threads, and how many processes wanted to run before it began."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    return {"commit": commit, "load": round(os.getloadavg()[0], 2)}
+    return {"commit": commit, "load": round(os.getloadavg()[0], 2), "threads": torch.get_num_threads()}
 
 
 def _vectors() -> list[str]:
@@ -165,19 +167,31 @@ def _version(package: str) -> str | None:
         return None
 
 
-def rate(work: Callable[[], int]) -> float:
-    """Posts per second of one call, which returns how many it did."""
-    began = time.perf_counter()
+class Pace(NamedTuple):
+    """Of one call: posts per second, and CPU seconds of all threads of this process per 1,000 posts."""
+
+    posts_per_s: float
+    cpu_s: float
+
+
+def pace(work: Callable[[], int]) -> Pace:
+    """Of one call, which returns how many posts it did."""
+    began, cpu = time.perf_counter(), time.process_time()
     n = work()
-    return n / (time.perf_counter() - began)
+    return Pace(n / (time.perf_counter() - began), (time.process_time() - cpu) / n * 1_000)
 
 
 class Compared(NamedTuple):
-    """Posts per second of two that took turns, medians, and the median of the pairs' ratios (first over second)."""
+    """Medians of two that took turns, and the medians of the pairs' ratios.
 
-    first: float
-    second: float
+    `ratio` is that of posts per second, first over second; `cpu_ratio` that of CPU time, second over first: it holds
+    beside other programs, too, where both use one thread.
+    """
+
+    first: Pace
+    second: Pace
     ratio: float
+    cpu_ratio: float
 
 
 def compare(first: Callable[[], int], second: Callable[[], int], n_pairs: int = 5) -> Compared:
@@ -186,12 +200,21 @@ def compare(first: Callable[[], int], second: Callable[[], int], n_pairs: int = 
     pairs = []
     for number in range(n_pairs):
         if number % 2:
-            second_rate = rate(second)
-            pairs.append((rate(first), second_rate))
+            second_pace = pace(second)
+            pairs.append((pace(first), second_pace))
         else:
-            pairs.append((rate(first), rate(second)))
+            pairs.append((pace(first), pace(second)))
     firsts, seconds = zip(*pairs, strict=True)
-    return Compared(statistics.median(firsts), statistics.median(seconds), statistics.median(a / b for a, b in pairs))
+    return Compared(
+        _middle(firsts),
+        _middle(seconds),
+        statistics.median(a.posts_per_s / b.posts_per_s for a, b in pairs),
+        statistics.median(b.cpu_s / a.cpu_s for a, b in pairs),
+    )
+
+
+def _middle(paces: Sequence[Pace]) -> Pace:
+    return Pace(*(statistics.median(values) for values in zip(*paces, strict=True)))
 
 
 class Usage(NamedTuple):

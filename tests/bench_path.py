@@ -66,50 +66,64 @@ def services() -> Iterator[Services]:
         yield Services(broker, postgres, folder)
 
 
-def end_to_end(services: Services, found: Sequence[str], n: int, n_pairs: int, device: str) -> Iterator[Figure]:
+def end_to_end(services: Services, found: Sequence[str], sizes: "Sizes", n_pairs: int, device: str) -> Iterator[Figure]:
     """Both paths, each beside the obvious script on the same posts, taking turns."""
     vocabulary = services.folder / "vocabulary.csv"
     write_csv(vocabulary, records(found, 20_000))
     for kind in ("Kafka to PostgreSQL", "CSV folder to SQLite"):
         run = _kafka_runs if kind.startswith("Kafka") else _csv_runs
-        daemon, script = run(services, found, n, device, vocabulary)
+        daemon, script = run(services, found, sizes, device, vocabulary)
         pairs = [(daemon(), script()) if turn % 2 == 0 else (script(), daemon())[::-1] for turn in range(n_pairs)]
-        yield from _figures(kind, n, pairs)
+        yield from _figures(kind, sizes, pairs)
 
 
-def _figures(kind: str, n: int, pairs: list[tuple["Passage", "Passage"]]) -> Iterator[Figure]:
-    section = f"{kind}, posts/s from {FROM_SHARE:.0%} to 100% of {n:,} posts"
-    yield Figure(section, "obvious script", median(script.posts_per_s for _, script in pairs), "posts/s")
+def _figures(kind: str, sizes: "Sizes", pairs: list[tuple["Passage", "Passage"]]) -> Iterator[Figure]:
+    section = f"{kind}, posts/s from {FROM_SHARE:.0%} to 100% of {sizes.daemon:,} posts"
+    name = f"obvious script on {sizes.script:,} of them"
+    yield Figure(section, name, median(script.posts_per_s for _, script in pairs), "posts/s")
     ratio = median(daemon.posts_per_s / script.posts_per_s for daemon, script in pairs)
     target, ok = f"at least {TIMES:.0f} times", ratio >= TIMES
     rate = median(daemon.posts_per_s for daemon, _ in pairs)
     yield Figure(section, "sentiment-monitor", rate, "posts/s", ratio, "obvious script", target, ok)
+    ours, theirs = (median(pair[i].cpu_s for pair in pairs) for i in (0, 1))
+    yield Figure(section, "CPU per 1,000 posts, all of the script's", theirs, "s")
+    yield Figure(section, "CPU per 1,000 posts, all of ours", ours, "s", ours / theirs, "the script's")
     for passage in pairs[-1]:
-        for name, used in passage.cpu.items():
-            yield Figure(section, f"CPU per 1,000 posts, {name}", used.cpu_s / passage.n * 1_000, "s")
-            yield Figure(section, f"peak memory, {name}", used.peak_mib, "MiB")
+        for part, used in passage.cpu.items():
+            yield Figure(section, f"CPU per 1,000 posts, {part}", used.cpu_s / passage.n * 1_000, "s")
+            yield Figure(section, f"peak memory, {part}", used.peak_mib, "MiB")
+
+
+class Sizes(NamedTuple):
+    """Posts of one comparison. The script's pace does not depend on how many there are, and it is slow."""
+
+    daemon: int
+    script: int
 
 
 Run = Callable[[], "Passage"]
 
 
-def _kafka_runs(services: Services, found: Sequence[str], n: int, device: str, vocabulary: Path) -> tuple[Run, Run]:
-    topic = services.topic_of(messages(found, n))
+def _kafka_runs(
+    services: Services, found: Sequence[str], sizes: Sizes, device: str, vocabulary: Path
+) -> tuple[Run, Run]:
+    topic = services.topic_of(messages(found, sizes.daemon))
 
     def daemon() -> Passage:
         url = services.postgres.create()
         config = daemon_config(
             services.folder / services.broker.new_name("run"), kafka_section(services, topic), url, device
         )
-        return run_daemon(config, url, n, services.processes())
+        return run_daemon(config, url, sizes.daemon, services.processes())
 
-    place = (services.broker.servers[0], topic, str(n))
-    return daemon, lambda: run_script("kafka", services.postgres.create(), vocabulary, *place)
+    place = (services.broker.servers[0], topic, str(sizes.script))
+    return daemon, lambda: run_script("kafka", services.postgres.create(), vocabulary, services.processes(), *place)
 
 
-def _csv_runs(services: Services, found: Sequence[str], n: int, device: str, vocabulary: Path) -> tuple[Run, Run]:
-    path = services.folder / "posts.csv"
-    write_csv(path, records(found, n))
+def _csv_runs(services: Services, found: Sequence[str], sizes: Sizes, device: str, vocabulary: Path) -> tuple[Run, Run]:
+    path, fewer = services.folder / "posts.csv", services.folder / "fewer.csv"
+    write_csv(path, records(found, sizes.daemon))
+    write_csv(fewer, records(found, sizes.script))
 
     def daemon() -> Passage:
         folder = services.folder / services.broker.new_name("run")
@@ -117,12 +131,12 @@ def _csv_runs(services: Services, found: Sequence[str], n: int, device: str, voc
         config = daemon_config(folder, source, f"sqlite:///{folder}/sentiment.db", device)
         (folder / "inbox").mkdir()
         shutil.copy(path, folder / "inbox" / "posts.csv")
-        return run_daemon(config, f"sqlite:///{folder}/sentiment.db", n, {})
+        return run_daemon(config, f"sqlite:///{folder}/sentiment.db", sizes.daemon, {})
 
     def script() -> Passage:
         folder = services.folder / services.broker.new_name("script")
         folder.mkdir()
-        return run_script("csv", f"sqlite:///{folder}/obvious.db", vocabulary, str(path))
+        return run_script("csv", f"sqlite:///{folder}/obvious.db", vocabulary, {}, str(fewer))
 
     return daemon, script
 
@@ -133,6 +147,11 @@ class Passage(NamedTuple):
     posts_per_s: float
     n: int
     cpu: dict[str, Usage]
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of all processes per 1,000 posts."""
+        return sum(used.cpu_s for used in self.cpu.values()) / self.n * 1_000
 
 
 def daemon_config(folder: Path, source: dict[str, Any], url: str, device: str) -> Path:
@@ -181,25 +200,24 @@ def follow(n_seen: Callable[[], int], n: int, parts: dict[str, psutil.Process], 
     return Passage((n - first) / seconds, n - first, used)
 
 
-def run_script(kind: str, url: str, vocabulary: Path, *place: str) -> Passage:
+def run_script(kind: str, url: str, vocabulary: Path, others: dict[str, psutil.Process], *place: str) -> Passage:
     """The obvious script on the same posts."""
     line = [sys.executable, str(Path(__file__).with_name("bench_seed.py")), kind, url, str(vocabulary), *place]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         too_long = threading.Timer(DEADLINE_S, process.kill)
         too_long.start()
-        script = {"script": psutil.Process(process.pid)}
-        stored: list[tuple[int, float, Usage]] = []
+        parts = {"script": psutil.Process(process.pid)} | {f"{name} beside it": each for name, each in others.items()}
+        stored: list[tuple[int, float, dict[str, Usage]]] = []
         for told in process.stdout:
             n, at = json.loads(told)
-            stored.append((n, at, _usages(script)["script"]))
+            stored.append((n, at, _usages(parts)))
         too_long.cancel()
     assert process.returncode == 0
     last, ended, after = stored[-1]
     first, began, before = next(each for each in stored if each[0] >= FROM_SHARE * last)
-    return Passage(
-        (last - first) / (ended - began), last - first, {"script": Usage(after.cpu_s - before.cpu_s, after.peak_mib)}
-    )
+    used = {name: Usage(now.cpu_s - before[name].cpu_s, now.peak_mib) for name, now in after.items()}
+    return Passage((last - first) / (ended - began), last - first, used)
 
 
 def _usages(parts: dict[str, psutil.Process]) -> dict[str, Usage]:

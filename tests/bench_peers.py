@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_measure import Figure, compare
+from bench_measure import Figure, compare, pace
 from bench_seed import SeedScorer
 from torch import Tensor, nn
 
 from monitor.scorer import BundleScorer
 
 SECTION = "Scoring, posts/s"
+CPU_SECTION = "Scoring: CPU seconds per 1,000 posts"
 SEED_TIMES = 40.0  #: at least, with bf16 products in the processor
 SEED_TIMES_WITHOUT_BF16 = 25.0
 HIDDEN = 128
@@ -28,16 +29,18 @@ def peers(found: Sequence[str], scorer: BundleScorer, n_pairs: int) -> Iterator[
     def bundle() -> int:
         return len(scorer.score_texts(cursor.take(8_192)))
 
+    wanted = SEED_TIMES if has_bf16() or device != "cpu" else SEED_TIMES_WITHOUT_BF16
+    costs = []
     for name, n, score in _contenders(found, scorer, device):
         result = compare(bundle, lambda n=n, score=score: score(cursor.take(n)), n_pairs)  # type: ignore[misc]
-        yield Figure(SECTION, name, result.second, "posts/s")
-        is_seed = name.startswith("seed")
-        wanted = SEED_TIMES if has_bf16() or device != "cpu" else SEED_TIMES_WITHOUT_BF16
-        target = f"at least {wanted:.0f} times the seed's loop" if is_seed else None
-        ok = result.ratio >= wanted if is_seed else None
-        yield Figure(
-            SECTION, f"{scorer.bundle.name} beside it", result.first, "posts/s", result.ratio, name, target, ok
-        )
+        target = f"at least {wanted:.0f} times the seed's loop" if name.startswith("seed") else None
+        ok = result.ratio >= wanted if target else None
+        yield Figure(SECTION, name, result.second.posts_per_s, "posts/s")
+        ours = f"{scorer.bundle.name} beside it"
+        yield Figure(SECTION, ours, result.first.posts_per_s, "posts/s", result.ratio, name, target, ok)
+        costs.append(Figure(CPU_SECTION, name, result.second.cpu_s, "s", result.cpu_ratio, scorer.bundle.name))
+    yield from costs
+    yield Figure(CPU_SECTION, scorer.bundle.name, pace(bundle).cpu_s, "s")
     yield _retweets(cursor, scorer, n_pairs)
     yield _alone(cursor.take(300), scorer)
 
@@ -50,7 +53,7 @@ def _retweets(cursor: "_Cursor", scorer: BundleScorer, n_pairs: int) -> Figure:
 
     result = compare(half, lambda: len(scorer.score_texts(cursor.take(8_192))), n_pairs)
     section = "Scoring where half of the posts are retweets"
-    return Figure(section, scorer.bundle.name, result.first, "posts/s", result.ratio, "all distinct")
+    return Figure(section, scorer.bundle.name, result.first.posts_per_s, "posts/s", result.ratio, "all distinct")
 
 
 def _alone(texts: Sequence[str], scorer: BundleScorer) -> Figure:
