@@ -27,7 +27,7 @@ from services import require
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "kafka"
 SERVER_DIR = Path(os.environ.get("KAFKA_SERVER_DIR", _BESIDE))
-_START_S = 40.0
+_START_S = 100.0
 
 #: for tests in which connections are refused: kafka-python leaves their sockets to the garbage collector, which warns
 REFUSED_SOCKETS = (

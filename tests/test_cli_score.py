@@ -132,7 +132,8 @@ def test_a_refused_file_leaves_the_output_alone(cli: Cli, tmp_path: Path) -> Non
     """Where the input cannot be used, or the bundle cannot be found, an older output stays as it was."""
     out = write(tmp_path / "out.csv", "older\n")
     write(tmp_path / "in.csv", "text\nx\n")
-    assert "no column body" in cli.fails(65, "score", str(tmp_path / "in.csv"), "-o", str(out))
+    refused = cli.fails(65, "score", str(tmp_path / "in.csv"), "-o", str(out))
+    assert f"{tmp_path / 'in.csv'} cannot be used: the header has no column body" in refused
     write(tmp_path / "in.csv", "body\nx\n")
     assert "nowhere" in cli.fails(78, "score", str(tmp_path / "in.csv"), "-o", str(out), "--bundle", "nowhere")
     assert out.read_text(encoding="utf-8") == "older\n"

@@ -81,8 +81,8 @@ def test_the_watchdog_is_fed_only_where_one_waits_for_us(environ: dict[str, str]
 
 
 def _messages_until(receiver: socket.socket, wanted: str, n: int = 1) -> list[str]:
-    """What arrives until `wanted` was in `n` messages; TimeoutError where nothing comes for 20 s."""
-    receiver.settimeout(20)
+    """What arrives until `wanted` was in `n` messages; TimeoutError where nothing comes for 60 s."""
+    receiver.settimeout(60)
     seen: list[str] = []
     while sum(wanted in message for message in seen) < n:
         seen.append(receiver.recv(4096).decode())

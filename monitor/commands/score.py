@@ -45,7 +45,7 @@ def score(config_path: Path, source: Path, output: Path, text_column: str | None
     config = load_config(config_path)
     column = text_column or _text_column(config)
     with csv_scoring.regular_file(source) as path:
-        csv_scoring.check_whole(path, column)
+        _check_whole(path, column, source)
         scoring = config.scoring
         scorer = BundleScorer.load(bundle or scoring.bundle, scoring.device, config.base_dir)
         limits = csv_scoring.Limits(scoring.max_batch_posts, scoring.max_batch_chars, scoring.max_text_chars)
@@ -54,6 +54,16 @@ def score(config_path: Path, source: Path, output: Path, text_column: str | None
         for name in csv_scoring.has_new_columns(path):
             click.echo(f"the input has a column {name} too; the new one is the later", err=True)
     _say_unusable(tally)
+
+
+def _check_whole(path: Path, column: str, source: Path) -> None:
+    from monitor import csv_scoring
+    from monitor.errors import UnusableInput
+
+    try:
+        csv_scoring.check_whole(path, column)
+    except UnusableInput as error:
+        raise UnusableInput(f"{'standard input' if str(source) == '-' else source} cannot be used: {error}") from None
 
 
 def _text_column(config: "Config") -> str:
