@@ -1,5 +1,6 @@
 """Log lines: one JSON object a line under a supervisor, readable text on a terminal; secrets never, post text never."""
 
+import io
 import json
 import logging
 import sys
@@ -8,7 +9,9 @@ from typing import Literal, TextIO
 from urllib.parse import quote
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from monitor.printable import printable
 
 MIN_SECRET_CHARS = 4  #: shorter ones would black out ordinary words
 
@@ -38,8 +41,7 @@ def configure(
     as_text = style == "text" or (style == "auto" and stream.isatty())
     renderer: Processor = structlog.processors.JSONRenderer()
     if as_text:  # plain: the default draws each frame's variables, which hold posts and passwords
-        plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_plain_traceback)
     before: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -47,7 +49,8 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    final += [] if as_text else [structlog.processors.format_exc_info]  # the text renderer draws tracebacks itself
+    # the text renderer draws tracebacks itself; JSON escapes what would steer a terminal
+    final += [_shown_safely] if as_text else [structlog.processors.format_exc_info]
     handler = logging.StreamHandler(stream)
     final.append(_Masked(renderer, secrets))
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=final))
@@ -63,6 +66,21 @@ def configure(
     )  # a job that is still running: counted in the metrics, no news
     # the client retries by itself and we say once what we wait for; its warnings come many a second
     logging.getLogger("kafka").setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
+
+
+def _shown_safely(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's signature
+    """Names of brands and files come from outside, and a terminal would obey the escape sequences in them."""
+    return {key: _printable_lines(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _plain_traceback(out: TextIO, error: ExcInfo) -> None:
+    drawn = io.StringIO()
+    structlog.dev.plain_traceback(drawn, error)
+    out.write(_printable_lines(drawn.getvalue()))
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class _Masked:

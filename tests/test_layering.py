@@ -41,11 +41,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "logs",
         "metrics",
         "moments",
-        "printable",
         "signals",
         "systemd",
         "whole_file",
     ),
+    ("printable",),
 )
 
 #: Outside libraries that only one room may know, wherever in a file they are imported.

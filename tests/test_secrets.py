@@ -147,6 +147,20 @@ def test_a_logged_crash_shows_neither_secrets_nor_variables(style: Any, restored
         assert all("Traceback" in json.loads(line)["exception"] for line in written.splitlines())
 
 
+def test_no_name_can_steer_the_terminal_of_the_log(restored_logging: None) -> None:
+    """Brands and file names stand in log lines, errors in tracebacks: what a terminal would obey is shown instead."""
+    stream = io.StringIO()
+    logs.configure("INFO", "text", (), stream)
+    log = logging.getLogger("monitor.test")
+    hostile = "\x1b]0;mine\x07\x9b2J\u202ebrand"
+    log.info("alert about %s", hostile, extra={"alert_key": f"{hostile}/2026-11-01/dip"})
+    error = ValueError(hostile)
+    log.error("two\nlines", exc_info=error)
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(stream.getvalue())
+    assert stream.getvalue().count("brand") >= 3
+    assert "two\nlines" in stream.getvalue()
+
+
 def test_a_secret_within_another_leaves_nothing_of_the_longer_one(restored_logging: None) -> None:
     """Masking begins with the longest."""
     stream = io.StringIO()

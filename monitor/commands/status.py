@@ -9,6 +9,7 @@ import click
 
 from monitor.commands.options import config_option, example, json_option, load_config, open_store
 from monitor.commands.tables import print_object, print_rows
+from monitor.printable import printable
 
 if TYPE_CHECKING:
     from monitor.store.database import Database
@@ -82,10 +83,10 @@ def _source_rows(sources: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[s
 def _show_store(store: Mapping[str, Any]) -> None:
     click.echo(f"alerts        {_counted(store['alerts'])}; {store['alerts_waiting']} waiting")
     if store["alerts_failing"]:
-        click.echo(f"              {store['alerts_failing']} were not taken by Slack: {store['last_alert_error']}")
+        click.echo(f"              {store['alerts_failing']} were not taken by Slack: {printable(str(store['last_alert_error']))}")
     click.echo(f"dead letters  {_counted(store['dead_letters'])}")
     for source, reason in store["paused"].items():
-        click.echo(f"paused        {source}: {reason}; `sources resume {source}` lets it read again")
+        click.echo(f"paused        {source}: {printable(reason)}; `sources resume {source}` lets it read again")
 
 
 def _counted(counts: Mapping[str, int]) -> str:
