@@ -83,7 +83,8 @@ def _source_rows(sources: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[s
 def _show_store(store: Mapping[str, Any]) -> None:
     click.echo(f"alerts        {_counted(store['alerts'])}; {store['alerts_waiting']} waiting")
     if store["alerts_failing"]:
-        click.echo(f"              {store['alerts_failing']} were not taken by Slack: {printable(str(store['last_alert_error']))}")
+        error = printable(str(store["last_alert_error"]))
+        click.echo(f"              {store['alerts_failing']} were not taken by Slack: {error}")
     click.echo(f"dead letters  {_counted(store['dead_letters'])}")
     for source, reason in store["paused"].items():
         click.echo(f"paused        {source}: {printable(reason)}; `sources resume {source}` lets it read again")
