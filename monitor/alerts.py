@@ -24,7 +24,7 @@ class Kind(StrEnum):
     NO_DATA = "no_data"
 
 
-class DayRow(msgspec.Struct, frozen=True):
+class DayRow(msgspec.Struct, frozen=True, gc=False):
     """What the rule needs of one row of daily_sentiment."""
 
     brand: str

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,19 +24,42 @@ from fixtures_kafka import SERVER_DIR, Broker
 from fixtures_postgres import PostgresServer, running_postgres
 
 LOOK_S = 0.02
+START_S = 180.0  #: a broker may take, on a busy machine
 FROM_SHARE = 0.2  #: what comes before is start and warm-up
 DEADLINE_S = 1_800.0
 N_PARTITIONS = 3
 TIMES = 12.0  #: the obvious script's speed, at least
 
 
-@dataclass
 class Services:
-    """A broker, a PostgreSQL server with its default durability, and a folder."""
+    """A folder and, once they are asked for, a broker and a PostgreSQL server with its default durability."""
 
-    broker: Broker
-    postgres: PostgresServer
-    folder: Path
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+        self._n_names = 0
+
+    @cached_property
+    def broker(self) -> Broker:
+        """Apache Kafka."""
+        kafka = str(SERVER_DIR / "kafka-server")
+        broker = Broker(lambda port: [kafka, str(self.folder / "log"), str(port)], self.folder, start_s=START_S)
+        self._stack.callback(broker.kill)
+        return broker
+
+    @cached_property
+    def postgres(self) -> PostgresServer:
+        """PostgreSQL, as it comes."""
+        postgres = self._stack.enter_context(running_postgres())
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            for statement in ("ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"):  # tests switch fsync off
+                connection.execute(statement)
+        return postgres
+
+    def new_name(self, prefix: str) -> str:
+        """Never given before."""
+        self._n_names += 1
+        return f"{prefix}-{self._n_names}"
 
     def processes(self) -> dict[str, psutil.Process]:
         """Both servers, to count their CPU time."""
@@ -53,17 +76,9 @@ class Services:
 
 @contextmanager
 def services() -> Iterator[Services]:
-    """Start both, stop both."""
+    """Stop at the end what was started."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentiment-bench-")))
-        postgres = stack.enter_context(running_postgres())
-        with psycopg.connect(postgres.url(), autocommit=True) as connection:
-            for statement in ("ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()"):  # tests switch fsync off
-                connection.execute(statement)
-        kafka = str(SERVER_DIR / "kafka-server")
-        broker = Broker(lambda port: [kafka, str(folder / "log"), str(port)], folder)
-        stack.callback(broker.kill)
-        yield Services(broker, postgres, folder)
+        yield Services(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentiment-bench-"))), stack)
 
 
 def end_to_end(services: Services, found: Sequence[str], sizes: "Sizes", n_pairs: int, device: str) -> Iterator[Figure]:
@@ -111,9 +126,7 @@ def _kafka_runs(
 
     def daemon() -> Passage:
         url = services.postgres.create()
-        config = daemon_config(
-            services.folder / services.broker.new_name("run"), kafka_section(services, topic), url, device
-        )
+        config = daemon_config(services.folder / services.new_name("run"), kafka_section(services, topic), url, device)
         return run_daemon(config, url, sizes.daemon, services.processes())
 
     place = (services.broker.servers[0], topic, str(sizes.script))
@@ -126,7 +139,7 @@ def _csv_runs(services: Services, found: Sequence[str], sizes: Sizes, device: st
     write_csv(fewer, records(found, sizes.script))
 
     def daemon() -> Passage:
-        folder = services.folder / services.broker.new_name("run")
+        folder = services.folder / services.new_name("run")
         source = {"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0}
         config = daemon_config(folder, source, f"sqlite:///{folder}/sentiment.db", device)
         (folder / "inbox").mkdir()
@@ -134,7 +147,7 @@ def _csv_runs(services: Services, found: Sequence[str], sizes: Sizes, device: st
         return run_daemon(config, f"sqlite:///{folder}/sentiment.db", sizes.daemon, {})
 
     def script() -> Passage:
-        folder = services.folder / services.broker.new_name("script")
+        folder = services.folder / services.new_name("script")
         folder.mkdir()
         return run_script("csv", f"sqlite:///{folder}/obvious.db", vocabulary, {}, str(fewer))
 

@@ -46,8 +46,9 @@ class Broker:
         *,
         one_record_a_batch: bool = False,
         port: int | None = None,
+        start_s: float = _START_S,
     ) -> None:
-        """`command` makes the command line from the port; output goes to a file in `folder`."""
+        """`command` makes the command line from the port; output goes to a file in `folder`; it answers in `start_s`."""
         self.port = port or _free_port()
         self.servers = [f"127.0.0.1:{self.port}"]
         self._command = command(self.port)
@@ -56,12 +57,13 @@ class Broker:
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._producer: Any = None
+        self._start_s = start_s
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it answers. A broker that ends at once gets another chance: formatting fails one time
         in sixty-four, when the random cluster id begins with a dash."""
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + self._start_s
         while not self._answers():
             assert time.monotonic() < deadline, f"no answer: {self._log.read_text()[-2000:]}"
             if self._process is None or self._process.poll() is not None:
