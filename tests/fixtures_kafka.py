@@ -48,7 +48,10 @@ class Broker:
         port: int | None = None,
         start_s: float = _START_S,
     ) -> None:
-        """`command` makes the command line from the port; output goes to a file in `folder`; it answers in `start_s`."""
+        """`command` makes the command line from the port; output goes to a file in `folder`.
+
+        It answers within `start_s`.
+        """
         self.port = port or _free_port()
         self.servers = [f"127.0.0.1:{self.port}"]
         self._command = command(self.port)

@@ -101,7 +101,10 @@ def test_another_width_is_left_to_torch() -> None:
     assert not can_run(make_network(hidden=12).shape)
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
+needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
+
+
+@needs_data
 def test_the_shipped_bundle_on_real_posts() -> None:
     """20,000 real posts: no probability is off by 1e-3, no mean of a thousand by 1e-4, and 99.9% keep their label."""
     bundle = Bundle.load(find_bundle("social-gru", ROOT), "cpu")
@@ -111,6 +114,15 @@ def test_the_shipped_bundle_on_real_posts() -> None:
     assert np.abs(found - expected).max() < 1e-3
     assert np.abs((found - expected).reshape(-1, 1_000, 3).mean(axis=1)).max() < 1e-4
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.999
+
+
+@needs_data
+def test_plain_torch_on_real_posts() -> None:
+    """The engine in fp32 gives the reference network's logits within 1e-5 on the shipped weights."""
+    bundle, network = Bundle.load(find_bundle("social-gru", ROOT), "cpu"), _network()
+    ids = bundle.encoder.encode(load_test(DATA).texts[:2_000])
+    found = HalvingRunner(CpuEngine(_network())).start(Tokens.of(ids))()
+    assert found == pytest.approx(logits_of(network, ids), abs=1e-5)
 
 
 def _network() -> GruClassifier:
