@@ -74,7 +74,7 @@ class Parser:
         self._zone = zone
         self._max_text_chars = max_text_chars
         self._read_moment = moment_reader(section.created_at_format, zone)
-        self._brand = _canonical_brand(section.brand or "") or _canonical_brand(default_brand)
+        self._brand = canonical_brand(section.brand or "") or canonical_brand(default_brand)
         self._brands: dict[str, str] = {}
 
     def parse_json(self, value: bytes | None, arrival: Arrival) -> Record:
@@ -153,7 +153,7 @@ class Parser:
             value = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
         known = self._brands.get(value)
         if known is None:
-            known = _canonical_brand(value) or self._brand
+            known = canonical_brand(value) or self._brand
             if len(self._brands) < MAX_KNOWN_BRANDS:
                 self._brands[value] = known
         return known
@@ -223,7 +223,7 @@ def _lang_of(value: object) -> str | None:
     return value.strip()[:MAX_LANG_CHARS] or None
 
 
-def _canonical_brand(value: str) -> str:
+def canonical_brand(value: str) -> str:
     """NFC, trimmed, at most 100 characters; what no SQL store takes (NUL, lone surrogates) becomes U+FFFD.
 
     "" where blank.

@@ -22,14 +22,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("once",),
     ("timetable",),
     ("jobs",),
-    ("csv_scoring", "dashboard", "delivery", "probe", "replay", "report"),
+    ("csv_scoring", "dashboard", "delivery", "labelling", "probe", "replay", "report"),
     ("bookkeeper", "brokers"),
     ("sources", "plot"),
     ("store", "slack"),
     ("cautions", "messages", "parsing", "pipeline", "http", "slack_answers"),
     ("lanes", "settings"),
     ("batching", "config_file", "config_problems", "episodes", "health", "scorer"),
-    ("alerts", "protocols"),
+    ("alerts", "corrections", "protocols"),
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
     # know nothing of posts
     (

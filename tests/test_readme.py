@@ -40,7 +40,7 @@ from monitor.store import alerts as alert_store
 from monitor.store.schema import metadata
 
 TEXT = README.read_text(encoding="utf-8")
-BOOKKEEPING = ("settings", "brands", "files", "recent_outcomes", "episodes", "instances")
+BOOKKEEPING = ("settings", "brands", "files", "recent_outcomes", "episodes", "label_sums", "instances")
 LAST_DIGIT = 0.0011  #: of three decimals: another CPU may round the last one the other way
 
 
@@ -214,6 +214,17 @@ def test_metrics_and_figures() -> None:
     assert table("| metric |") == metric_rows()
     assert table("| set | system |") == figure_rows()
     assert table("| measured |") == speed_rows()
+
+
+def test_figures_of_the_correction() -> None:
+    """They are those of the committed run, in which real days follow the second heading."""
+    run = (ROOT / "tests" / "correction-coverage.txt").read_text(encoding="utf-8").split("\n\n")
+    lines = [line.split() for line in run[2].splitlines()[2:]]
+    shown = table("| labels | error of mean_pos |")
+    assert shown == [[*line[1:4], line[4], line[5], line[7]] for line in lines]
+    assert (
+        f"interval held the human mean in {float(run[4].splitlines()[-1].split()[5].rstrip('%')):.0f}% of cases" in TEXT
+    )
 
 
 # ---- tables and queries ------------------------------------------------------------------------------------------

@@ -34,6 +34,11 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "most-negative": [("2026-06-03", "ann", 0.1, f"Cold coffee {n}") for n in range(20)],
     "dead-letters-by-reason": [("posts", "bad_json", 2, "2026-11-21"), ("posts", "empty_text", 1, "2026-11-21")],
     "model-seam": [("Northwind", "2026-06-03", 2, "first@00000001", "second@00000002")],
+    "posts-to-label": [
+        ("Northwind", day, f"{words} coffee {n}", "")
+        for day, words in (("2026-06-02", "Great"), ("2026-06-03", "Cold"))
+        for n in range(20)
+    ],
 }
 
 
@@ -92,6 +97,7 @@ def test_queries_answer(filled: Database) -> None:
     """Each query runs on both databases and answers with the figures worked out by hand."""
     answers = {name: [tuple(map(_plain, row)) for row in rows(filled, query)] for name, query in QUERIES.items()}
     answers["most-negative"].sort(key=lambda row: int(str(row[-1]).split()[-1]))  # all with one score: in any order
+    answers["posts-to-label"].sort(key=lambda row: (row[1], int(str(row[2]).split()[-1])))  # at random
     assert answers == {name: [_approximately(row) for row in expected] for name, expected in ANSWERS.items()}
 
 

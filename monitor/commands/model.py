@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitor.commands import model_compare, model_convert, model_look, model_train
+from monitor.commands import model_calibrate, model_compare, model_convert, model_look, model_train
 from monitor.commands.model_options import bundle_argument, find_bundle, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 from monitor.commands.tables import print_fields, print_object, print_rows
@@ -85,6 +85,7 @@ def _in_words(value: object) -> object:
 for _command in (
     model_train.train,
     model_train.evaluate,
+    model_calibrate.calibrate,
     model_compare.compare,
     model_compare.threshold,
     model_compare.errors,

@@ -6,13 +6,17 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
 
+from monitor.aggregates import Z95
+from monitor.corrections import Correction
 from monitor.store.database import insert_into
+from monitor.store.labels import corrections_in
 from monitor.store.schema import brands, daily_sentiment, daily_totals
 
-#: what a refresh computes; the corrected columns are null: nothing estimates them from labels yet
+#: what a refresh computes
 COMPUTED = (
     "total", "positives", "n_negative", "n_neutral", "n_positive",
-    "mean_pos", "mean_pos_low", "mean_pos_high", "ma3", "ma3_span_days", "model",
+    "mean_pos", "mean_pos_low", "mean_pos_high", "ma3", "ma3_span_days",
+    "mean_pos_corrected", "corrected_low", "corrected_high", "model",
 )  # fmt: skip
 
 #: the totals from which the days since `dirty_from` follow: those days, and the two days with posts before them
@@ -57,7 +61,23 @@ def _computed_in(connection: Connection, group: list[str]) -> list[dict[str, Any
     if not totals:
         return []
     records = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.columns.keys()))).to_dict("records")
-    return [{str(name): None if pd.isna(value) else value for name, value in record.items()} for record in records]
+    rows = [{str(name): None if pd.isna(value) else value for name, value in record.items()} for record in records]
+    corrections = corrections_in(connection, group)
+    return [row | _corrected(row, corrections.get((str(row["brand"]), str(row["model"])))) for row in rows]
+
+
+def _corrected(row: dict[str, Any], correction: Correction | None) -> dict[str, float | None]:
+    """The corrected columns of a day; null without labels for the one bundle that scored it."""
+    if correction is None:
+        return {"mean_pos_corrected": None, "corrected_low": None, "corrected_high": None}
+    low, high = row["mean_pos_low"], row["mean_pos_high"]
+    error = None if low is None else (high - low) / (2 * Z95)
+    corrected = correction.correct(row["mean_pos"], row["total"], error)
+    return {
+        "mean_pos_corrected": corrected.mean,
+        "corrected_low": corrected.low,
+        "corrected_high": corrected.high,
+    }
 
 
 def _write_in(connection: Connection, rows: list[dict[str, Any]], now: datetime) -> None:

@@ -280,6 +280,21 @@ episodes = Table(
     comment="One row per brand: locked first by every evaluation, so that any replica may evaluate",
 )
 
+label_sums = Table(
+    "label_sums",
+    metadata,
+    column("brand", Text, "Brand", primary_key=True),
+    column("model", Text, "The bundle whose scores were compared with the labels", primary_key=True),
+    column("n", BigInteger, "Labelled posts"),
+    column("label_micro", BigInteger, "Sum of the labels (0, 0.5 or 1) in millionths"),
+    column("score_micro", BigInteger, "Sum of their pos_prob in millionths"),
+    column("labelsq_micro", BigInteger, "Sum of the labels squared in millionths"),
+    column("scoresq_micro", BigInteger, "Sum of pos_prob squared in millionths, each square rounded"),
+    column("product_micro", BigInteger, "Sum of label times pos_prob in millionths, each product rounded"),
+    column("calibrated_at", UtcDateTime, "When `model calibrate` stored them, UTC"),
+    comment="What is kept of a brand's hand-labelled posts: it corrects the days that the same bundle scored",
+)
+
 instances = Table(
     "instances",
     metadata,
