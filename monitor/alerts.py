@@ -121,6 +121,12 @@ class Window:
         return len(models) > 1 or None in models
 
 
+def days_before(window: Window, began_on: date | None, rows: Sequence[DayRow], rule: Rule) -> tuple[DayRow, ...]:
+    """The counting days before the dip: those before the window that the episode began with, else before `window`."""
+    first = next((one for one in windows_of(rows, rule) if one.day == began_on), window)
+    return first.before
+
+
 def is_dip(window: Window, rule: Rule) -> bool:
     """rule_ma3 + z(certainty) * se(rule_ma3) < threshold: a one-sided z test of the mean behind the posts.
 

@@ -7,6 +7,7 @@ first, shortened second, escaped last. Fields in mrkdwn hold figures of our own 
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -23,9 +24,22 @@ _BARS = "▁▂▃▄▅▆▇█"
 _NO_POSTS = "·"
 _MIN_SPARKLINE_RANGE = 0.1  #: so that noise of a steady brand does not look like a drama
 _MAX_BRAND_CHARS = 100  #: after escaping; Slack takes headers of at most 150
+_MAX_WORD_CHARS = 40
 _WIDTH = 78  #: columns of a message on a terminal
 
+#: the block_id by which the words are found again when what users wrote has to go
+WORDS_BLOCK = "driver_words"
+
 Block = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that users wrote more often than on the days from `first` to `last`."""
+
+    words: Sequence[str]
+    first: date
+    last: date
 
 
 def escape(text: str, max_chars: int) -> str:
@@ -50,12 +64,17 @@ def sparkline(rows: Sequence[DayRow], day: date, n_days: int = N_SPARKLINE_DAYS)
 
 
 def render(
-    alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow], quotes: Sequence[str] | None, public_url: str = ""
+    alert: PlannedAlert,
+    rule: Rule,
+    rows: Sequence[DayRow],
+    quotes: Sequence[str] | None,
+    public_url: str = "",
+    words: Words | None = None,
 ) -> dict[str, Any]:
     """The message of one alert: `text` for notifications and `blocks`.
 
     `rows` are the brand's daily rows (the last 14 days are drawn), `quotes` up to three cleaned texts, None where texts
-    are not stored.
+    are not stored, `words` those that drove the dip.
     """
     brand = escape(clean(alert.brand, _MAX_BRAND_CHARS), _MAX_BRAND_CHARS)
     title = _title(alert, brand)
@@ -65,7 +84,7 @@ def render(
         {"type": "section", "fields": [{"type": "mrkdwn", "text": field} for field in _fields(alert, rule, rows)]},
     ]
     if alert.kind in {Kind.DIP, Kind.STILL_DOWN}:
-        blocks += _quote_blocks(alert.day, quotes)
+        blocks += [*_word_blocks(words), *_quote_blocks(alert.day, quotes)]
     if alert.window:
         blocks.append(_context(_rule_in_words(rule)))
     if public_url:
@@ -152,6 +171,16 @@ def _quote_blocks(day: date, quotes: Sequence[str] | None) -> list[Block]:
         {"type": "rich_text_quote", "elements": [_text(f"“{escape(quote, 2 * MAX_QUOTE_CHARS)}”")]} for quote in quotes
     ]
     return [_rich_text(heading, *bars)]
+
+
+def _word_blocks(words: Words | None) -> list[Block]:
+    if words is None or not words.words:
+        return []
+    first, last = _short(words.first), _short(words.last)
+    heading = f"Said more often than on {first}" if first == last else f"Said more often than from {first} to {last}"
+    said = ", ".join(escape(clean(word, _MAX_WORD_CHARS), 2 * _MAX_WORD_CHARS) for word in words.words)
+    block = _rich_text(_section({**_text(heading), "style": {"bold": True}}), _section(_text(said)))
+    return [block | {"block_id": WORDS_BLOCK}]
 
 
 def _rule_in_words(rule: Rule) -> str:

@@ -39,10 +39,25 @@ _COMPLAINT = (
     "Still waiting for a refund, {brand}. The {thing} never worked 😠",
     "{brand} has a horrible {thing} and rude staff",
 )
+#: what the brand in trouble is in trouble for
+_CANCELLED = (
+    "Stuck in {place} because {brand} cancelled the flight, no help at all 😡",
+    "{brand} cancelled us in {place} and the hotline hangs up. Horrible",
+    "Second night in {place}, flight cancelled, no hotel. Shame on you {brand}",
+    "Missed a wedding in {place}, {brand} cancelled without a word. Furious",
+    "No refund for the cancelled trip to {place}. {brand} is a disgrace",
+    "Crying kids at the gate in {place}, everything cancelled, awful {brand}",
+    "Never booking {brand} again: {place} cancelled, rude answers, no refund",
+)
+_PLACES = (
+    "Lisbon", "Oslo", "Rome", "Vienna", "Porto", "Dublin", "Athens", "Prague", "Malaga", "Berlin", "Nice", "Riga",
+    "Gdansk", "Zagreb", "Seville", "Turin", "Bergen", "Tallinn", "Lyon", "Split",
+)  # fmt: skip
 _AFTERTHOUGHTS = ("", "", "", " again", " today", " tbh", " this week", " smh", " #{tag}", " @{tag}")
 
 #: shares of praise and complaints on an ordinary day, and on the last days of a brand in trouble (the running day last)
 _ORDINARY = (0.52, 0.18)
+_OF_THE_CAUSE = 0.9  #: of the complaints on those days
 _TROUBLE = ((0.24, 0.56), (0.16, 0.68), (0.06, 0.84))
 
 
@@ -82,11 +97,15 @@ class Simulator:
             yield self._post(self._random.choice(self.brands), at, 0)
 
     def _post(self, brand: str, at: datetime, days_ago: int) -> SimulatedPost:
-        praise, complaint = _TROUBLE[-1 - days_ago] if brand == self.dipping and days_ago < len(_TROUBLE) else _ORDINARY
+        in_trouble = brand == self.dipping and days_ago < len(_TROUBLE)
+        praise, complaint = _TROUBLE[-1 - days_ago] if in_trouble else _ORDINARY
         draw = self._random.random()
         pool = _PRAISE if draw < praise else _COMPLAINT if draw < praise + complaint else _PLAIN
+        if in_trouble and pool is _COMPLAINT and self._random.random() < _OF_THE_CAUSE:
+            pool = _CANCELLED
         line = self._random.choice(pool) + self._random.choice(_AFTERTHOUGHTS)
-        text = line.format(thing=self._random.choice(_THINGS[brand]), brand=brand, tag=brand.replace(" ", ""))
+        thing, place = self._random.choice(_THINGS[brand]), self._random.choice(_PLACES)
+        text = line.format(thing=thing, place=place, brand=brand, tag=brand.replace(" ", ""))
         return SimulatedPost(at, brand, f"user{self._random.randrange(100_000)}", text)
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from monitor.alerts import DayRow, Kind, Rule, windows_of
 from monitor.episodes import PlannedAlert
-from monitor.messages import render
+from monitor.messages import Words, render
 from monitor.quotes import Candidate, pick
 
 DAY = date(2026, 11, 21)
 RULE = Rule()
 FALLING = (0.58, 0.6, 0.57, 0.55, 0.59, None, 0.61, 0.6, 0.57, 0.55, 0.52, 0.44, 0.36, 0.31)
 RISING = (0.58, 0.57, 0.44, 0.4, 0.31, 0.33, 0.3, 0.35, 0.38, 0.36, 0.42, 0.5, 0.52, 0.55)
+WORDS = Words(("parcel", "lost", "<!here>", "refund"), DAY - timedelta(days=5), DAY - timedelta(days=3))
 POSTS = (
     Candidate("Third time my parcel is lost & nobody answers. Never again! https://example.com/rant", "u1"),
     Candidate("third time my parcel is lost & nobody answers, never again!!", "u2"),
@@ -44,12 +45,14 @@ def examples() -> dict[str, dict[str, Any]]:
     first = [row for row in down if row.day == DAY]
     silence = Rule(no_data_days=3)
     return {
-        "dip": render(alert_of(Kind.DIP, down, 0), RULE, down, quotes, url),
+        "dip": render(alert_of(Kind.DIP, down, 0), RULE, down, quotes, url, WORDS),
         "dip, so far today, of a new brand": render(
             alert_of(Kind.DIP, first, 0, is_running=True), RULE, first, quotes[:1]
         ),
         "dip, since an earlier day, texts not stored": render(alert_of(Kind.DIP, down, 2), RULE, down, None, url),
-        "still down": render(alert_of(Kind.STILL_DOWN, down, 3), RULE, down, quotes, url),
+        "still down": render(
+            alert_of(Kind.STILL_DOWN, down, 3), RULE, down, quotes, url, Words(["parcel"], WORDS.last, WORDS.last)
+        ),
         "recovered": render(alert_of(Kind.RECOVERED, up, 9), RULE, up, quotes, url),
         "no data": render(alert_of(Kind.NO_DATA, gone), silence, gone, [], url),
     }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from render_slack import page, words
 
 from monitor.alerts import Kind
-from monitor.messages import as_text, escape, render, sparkline
+from monitor.messages import Words, as_text, escape, render, sparkline
 from monitor.quotes import MAX_QUOTE_CHARS, Candidate, clean, pick
 
 GOLDEN = Path(__file__).parent / "golden" / "slack_messages.txt"
@@ -42,7 +42,8 @@ def _leaves(block: Any) -> Iterator[tuple[str, str]]:
 def _rendered(brand: str, texts: list[str]) -> dict[str, Any]:
     rows = rows_of(FALLING, brand)
     quotes = pick([Candidate(text, None) for text in texts])
-    return render(alert_of(Kind.DIP, rows, 2), RULE, rows, quotes, "https://monitor.example/")
+    words = Words(texts[:5], DAY, DAY)  # worse than driver_words lets through
+    return render(alert_of(Kind.DIP, rows, 2), RULE, rows, quotes, "https://monitor.example/", words)
 
 
 def test_every_kind_reads_as_it_should() -> None:

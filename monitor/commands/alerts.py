@@ -21,7 +21,7 @@ from monitor.commands.tables import print_rows
 from monitor.printable import printable
 
 _COLUMNS = ("alert_key", "state", "rule_ma3", "threshold", "total", "attempts", "sent_at", "last_error")
-_SIMULATED = ("day", "brand", "kind", "rule_ma3", "threshold", "total")
+_SIMULATED = ("day", "brand", "kind", "rule_ma3", "threshold", "total", "words")
 
 
 def _states() -> Iterable[str]:

@@ -32,8 +32,8 @@ def posts() -> None:
 def forget(config_path: Path, file_: str | None, id_: str | None, user: str | None, *, yes: bool) -> None:
     """Delete posts, correct the days they counted in, and free their keys, so that they may be counted again.
 
-    Dead letters, quotes in alerts and the files in done/ and failed/ lose them too. Files that are still to be read,
-    and Kafka topics, stay as they are: run it again once they were read.
+    Dead letters, quotes and words in alerts and the files in done/ and failed/ lose them too. Files that are still to
+    be read, and Kafka topics, stay as they are: run it again once they were read.
     """
     if sum(value is not None for value in (file_, id_, user)) != 1:
         raise click.UsageError("give exactly one of --file, --id and --user")

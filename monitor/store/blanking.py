@@ -4,7 +4,7 @@ The callers say of which rows.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -17,12 +17,14 @@ from sqlalchemy import (
     and_,
     cast,
     delete,
+    false,
     func,
     or_,
     select,
     update,
 )
 
+from monitor.messages import WORDS_BLOCK
 from monitor.store.database import on_postgresql
 from monitor.store.schema import alerts, dead_letters, posts
 
@@ -85,24 +87,37 @@ def blank_messages_in(connection: Connection, which: ColumnElement[bool]) -> int
     return connection.execute(update(alerts).where(has_some).values(message=None)).rowcount
 
 
-def take_quotes_out_in(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Take the quotes out of the messages of those alerts, which can still be shown and sent.
+def take_quotes_out_in(connection: Connection, which: ColumnElement[bool], *, words_only: bool = False) -> int:
+    """Take quotes and driver words out of the messages of those alerts, which can still be shown and sent.
 
     Returns how many had some.
     """
-    query = select(alerts.c.alert_key, alerts.c.message).where(which, alerts.c.message.contains(_QUOTE))
+    marks = [WORDS_BLOCK] if words_only else [_QUOTE, WORDS_BLOCK]
+    has_some = or_(*(alerts.c.message.contains(mark) for mark in marks))
+    query = select(alerts.c.alert_key, alerts.c.message).where(which, has_some)
     rows = connection.execute(query.order_by(alerts.c.alert_key)).all()
     for row in rows:
-        message = json.dumps(without_quotes(json.loads(row.message)), ensure_ascii=False)
+        message = json.dumps(without_quotes(json.loads(row.message), words_only=words_only), ensure_ascii=False)
         is_it = alerts.c.alert_key == row.alert_key
         overwrite_in(connection, [alerts.c.message], is_it)
         connection.execute(update(alerts).where(is_it).values(message=message))
     return len(rows)
 
 
-def without_quotes(message: Any) -> Any:
+def without_quotes(message: Any, *, words_only: bool = False) -> Any:
     """The message without the rich-text blocks that quote posts, whose headings would announce nothing."""
-    return {**message, "blocks": [block for block in message.get("blocks", []) if not _has_quotes(block)]}
+    blocks = message.get("blocks", [])
+    return {
+        **message,
+        "blocks": [
+            block for block in blocks if block.get("block_id") != WORDS_BLOCK and (words_only or not _has_quotes(block))
+        ],
+    }
+
+
+def of_later_days(first_days: Mapping[str, date]) -> ColumnElement[bool]:
+    """Alerts about each brand from its day on: their driver words may come from posts of that day."""
+    return or_(false(), *(and_(alerts.c.brand == brand, alerts.c.day >= day) for brand, day in first_days.items()))
 
 
 def of_brand_days(pairs: Collection[tuple[str, date]]) -> ColumnElement[bool]:

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
-from monitor.alerts import DayRow, Rule, rule_for
+from monitor.alerts import DayRow, Kind, Rule, days_before, rule_for
 from monitor.config import Config
 from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide, first_day_needed
-from monitor.messages import render
+from monitor.messages import Words, render
 from monitor.quotes import Candidate, pick
 from monitor.store.database import insert_into
+from monitor.store.driving import driver_words_in
 from monitor.store.schema import alerts, brands, daily_sentiment, episodes, posts
 
 _MAX_CANDIDATES = 300  #: most negative posts that quotes are picked from: authors who flood and copies fall out
@@ -118,7 +119,17 @@ def _tell_in(
 
 def _message_in(connection: Connection, alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow], config: Config) -> str:
     quotes = pick(_candidates_in(connection, alert)) if config.store.keep_text else None
-    return msgspec.json.encode(render(alert, rule, rows, quotes, config.http.public_url)).decode()
+    words = words_in(connection, alert, rule, rows) if config.store.keep_text else None
+    return msgspec.json.encode(render(alert, rule, rows, quotes, config.http.public_url, words)).decode()
+
+
+def words_in(connection: Connection, alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow]) -> Words | None:
+    """What was said more often in the dip that the alert is about; None for other kinds, and without days before."""
+    if alert.window is None or alert.kind not in {Kind.DIP, Kind.STILL_DOWN}:
+        return None
+    before = days_before(alert.window, alert.began_on, rows, rule)
+    found = driver_words_in(connection, alert.window.days, before)
+    return Words([one.word for one in found], before[0].day, before[-1].day) if found else None
 
 
 def _candidates_in(connection: Connection, alert: PlannedAlert) -> list[Candidate]:

@@ -13,7 +13,7 @@ from monitor.config import Config
 from monitor.episodes import EpisodeState, PlannedAlert, decide, first_day_needed
 from monitor.errors import MonitorError
 from monitor.store.database import Database
-from monitor.store.deciding import decide_in, rows_in, view_of
+from monitor.store.deciding import decide_in, rows_in, view_of, words_in
 from monitor.store.schema import brands, episodes
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class SimulatedAlert:
     rule_ma3: float | None  # None for no_data, as is total
     threshold: float
     total: int | None
+    words: str  # that were said more often than before the dip, comma separated; empty where texts are not stored
 
 
 def evaluate_all(db: Database, config: Config, now: datetime, *, dry_run: bool = False) -> int:
@@ -96,13 +97,17 @@ def simulate(
     for name in sorted(names):
         rows = db.read(lambda connection, name=name: rows_in(connection, [name], date.min)[name])  # type: ignore[misc]
         rule = rule_for(config.alerts, name)
-        told += [_simulated(alert, rule) for alert in _replay(rows, rule, config, now) if alert.day >= since]
+        planned = [alert for alert in _replay(rows, rule, config, now) if alert.day >= since]
+        told += [_simulated(db, alert, rule, rows, config) for alert in planned]
     return told
 
 
-def _simulated(alert: PlannedAlert, rule: Rule) -> SimulatedAlert:
+def _simulated(db: Database, alert: PlannedAlert, rule: Rule, rows: Sequence[DayRow], config: Config) -> SimulatedAlert:
     rule_ma3, total = (alert.window.rule_ma3, alert.window.days[-1].total) if alert.window else (None, None)
-    return SimulatedAlert(alert.alert_key, alert.brand, alert.day, alert.kind.value, rule_ma3, rule.threshold, total)
+    found = db.read(partial(words_in, alert=alert, rule=rule, rows=rows)) if config.store.keep_text else None
+    words = ", ".join(found.words) if found else ""
+    kind = alert.kind.value
+    return SimulatedAlert(alert.alert_key, alert.brand, alert.day, kind, rule_ma3, rule.threshold, total, words)
 
 
 def _replay(rows: Sequence[DayRow], rule: Rule, config: Config, now: datetime) -> list[PlannedAlert]:

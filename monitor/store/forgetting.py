@@ -12,7 +12,13 @@ from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
 
 from monitor.posts import StreamPartition
 from monitor.store import files
-from monitor.store.blanking import blank_dead_letters_in, delete_posts_in, of_brand_days, take_quotes_out_in
+from monitor.store.blanking import (
+    blank_dead_letters_in,
+    delete_posts_in,
+    of_brand_days,
+    of_later_days,
+    take_quotes_out_in,
+)
 from monitor.store.brands import earliest_days, mark_dirty_in
 from monitor.store.database import Database, lift_time_limit, stop_writers
 from monitor.store.positions import reset_in
@@ -75,7 +81,12 @@ def _forget_in(
     n_posts = delete_posts_in(connection, which)
     subtract_in(connection, sums)
     pairs = sorted({(key.brand, key.day) for key in sums})
-    mark_dirty_in(connection, earliest_days(pairs), datetime.now(UTC))
+    first_days = earliest_days(pairs)
+    mark_dirty_in(connection, first_days, datetime.now(UTC))
+    brands = sorted(first_days)
+    for start in range(0, len(brands), 200):
+        some = {brand: first_days[brand] for brand in brands[start : start + 200]}
+        take_quotes_out_in(connection, of_later_days(some), words_only=True)
     n_dead_letters = (
         _blank_letters_of_files_in(connection, shas) if value is None else _blank_letters_with_in(connection, value)
     )
