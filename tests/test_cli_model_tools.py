@@ -83,11 +83,12 @@ def test_export_names_the_missing_extra(cli: Cli, monkeypatch: pytest.MonkeyPatc
     ("code", "arguments", "expected"),
     [
         (2, ["explain", "  "], "the text is empty"),
+        (2, ["explain", "\u200b\x00\n"], "the text is empty"),
         (78, ["explain", "good", "nowhere"], "no bundle at"),
         (78, ["neighbours", ""], "the word is empty"),
         (78, ["compare", "tiny", "nowhere"], "no bundle at"),
     ],
-    ids=["empty text", "explain", "empty word", "compare"],
+    ids=["empty text", "invisible text", "explain", "empty word", "compare"],
 )
 def test_what_is_unclear_is_told(cli: Cli, code: int, arguments: list[str], expected: str) -> None:
     """One sentence and the right exit code."""

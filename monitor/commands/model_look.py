@@ -7,6 +7,7 @@ import click
 from monitor.commands.model_options import bundle_argument, find_bundle, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 from monitor.commands.tables import print_fields, print_object, print_rows
+from monitor.quotes import clean
 
 
 @click.command(epilog=example("model explore labelled.csv", "model explore labelled.csv --plot zipf.png"))
@@ -62,7 +63,7 @@ def neighbours(config_path: Path, word: str, bundle: str | None, n_words: int, *
 @json_option
 def explain(config_path: Path, text: str, bundle: str | None, *, as_json: bool) -> None:
     """Say what each word adds to the log-odds of pos_prob, by integrated gradients; with the base they add up to it."""
-    if not text.strip():
+    if not clean(text):  # blanks, controls, zero width: nothing that anybody can read
         raise click.UsageError("the text is empty: there is nothing to explain")
     config = load_config(config_path)
     with told_as_config_errors():
