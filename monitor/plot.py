@@ -1,4 +1,7 @@
-"""Draws daily rows: one panel a brand with mean_pos, its interval, ma3, the threshold and the days under it."""
+"""Draws daily rows: one panel a brand with mean_pos, its interval, ma3, the threshold and the days under it.
+
+Where there are labels, the corrected means with their intervals too.
+"""
 
 import math
 import warnings
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from monitor.store.daily import DailyRow
 
 MAX_PANELS = 24  #: more brands than this do not fit on a page; those in trouble come first, then those with most posts
-INK, GREY, PALE, BLUE, RED = "#22303c", "#5b6b79", "#9db2c4", "#1769aa", "#c62839"
+INK, GREY, PALE, BLUE, RED, GREEN = "#22303c", "#5b6b79", "#9db2c4", "#1769aa", "#c62839", "#2e7d4f"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -90,8 +93,10 @@ def _fill(
     for panel, (brand, rows) in zip(panels, brands.items(), strict=False):
         _panel(panel, brand, rows, thresholds[brand])
     _limit(panels[0], brands, thresholds)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    drawn = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in panels]
+    legend = {label: handle for pairs in drawn for handle, label in pairs}  # labels may not be there for every brand
+    place: Any = {"loc": "outside lower center", "ncols": len(legend), "frameon": False}
+    figure.legend(list(legend.values()), list(legend), fontsize=9, **place)
     _trim(panels, len(brands), n_columns)
     if n_brands > len(brands):
         figure.suptitle(
@@ -106,6 +111,7 @@ def _panel(panel: Any, brand: str, rows: "Sequence[DailyRow]", threshold: float)
     _intervals(panel, rows)
     panel.plot(*_with_gaps(rows), color=PALE, linewidth=1, marker="o", markersize=3.2, label="mean_pos")
     panel.plot(_places(rows), [row.ma3 for row in rows], color=BLUE, linewidth=2.2, label="ma3")
+    _corrected(panel, rows)
     panel.axhline(threshold, color=RED, linewidth=1.1, linestyle=(0, (5, 3)), label="threshold")
     marks = {"s": 34, "color": RED, "edgecolor": "white", "linewidth": 0.8, "zorder": 5}
     panel.scatter(_places(under), [row.ma3 for row in under], label="ma3 under threshold", **marks)
@@ -145,6 +151,18 @@ def _intervals(panel: Any, rows: "Sequence[DailyRow]") -> None:
     panel.vlines(places, lows, highs, color=PALE, linewidth=3, alpha=0.35, label="95% interval")
 
 
+def _corrected(panel: Any, rows: "Sequence[DailyRow]") -> None:
+    """A small square for each corrected mean, on a thin bar for its interval; beside the mean, not under it."""
+    known = [row for row in rows if row.mean_pos_corrected is not None]
+    if not known:
+        return
+    places = [place + 0.18 for place in _places(known)]
+    ends = [row.corrected_low for row in known], [row.corrected_high for row in known]
+    panel.vlines(places, *ends, color=GREEN, linewidth=1, alpha=0.5)
+    means = [row.mean_pos_corrected for row in known]
+    panel.plot(places, means, color=GREEN, linewidth=0, marker="s", markersize=3, label="corrected, 95% interval")
+
+
 def _with_gaps(rows: "Sequence[DailyRow]") -> tuple[list[float], list[float]]:
     """Places and means with a NaN in each run of days without posts, so that the line breaks there."""
     places: list[float] = []
@@ -161,7 +179,8 @@ def _with_gaps(rows: "Sequence[DailyRow]") -> tuple[list[float], list[float]]:
 def _limit(panel: Any, brands: "Mapping[str, list[DailyRow]]", thresholds: Mapping[str, float]) -> None:
     """The same scale for all: from the data and the thresholds, within [0, 1]; whole days at both ends."""
     values = [value for rows in brands.values() for row in rows for value in (row.mean_pos, row.ma3)]
-    values += [thresholds[brand] for brand in brands]
+    ends = [end for rows in brands.values() for row in rows for end in (row.corrected_low, row.corrected_high)]
+    values += [*(end for end in ends if end is not None), *(thresholds[brand] for brand in brands)]
     margin = max(0.05, 0.15 * (max(values) - min(values)))
     panel.set_ylim(max(-0.01, min(values) - margin), min(1.01, max(values) + margin))
     places = [place for rows in brands.values() for place in _places(rows)]

@@ -3,6 +3,7 @@
 import csv
 import io
 import struct
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -66,6 +67,19 @@ def test_plot_draws_any_brands(tmp_path: Path, brands: list[str]) -> None:
     width, height = png_size(tmp_path / "plot.png")
     assert width >= 1200
     assert height >= 600
+
+
+def test_corrected_means_are_drawn(tmp_path: Path) -> None:
+    """Of the brands that have labels; the picture differs from the one without them."""
+    rows = [row_of(brand, n_back, 0.4) for brand in ("acme", "globex") for n_back in (2, 1, 0)]
+    report.save_plot(rows, ALERTS, tmp_path / "without.png")
+    labelled = [
+        replace(row, mean_pos_corrected=0.3, corrected_low=0.22, corrected_high=0.38) if row.brand == "globex" else row
+        for row in rows
+    ]
+    report.save_plot(labelled, ALERTS, tmp_path / "with.png")
+    assert png_size(tmp_path / "with.png") == png_size(tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_plot_grows_with_the_brands_up_to_a_limit(tmp_path: Path) -> None:
