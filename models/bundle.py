@@ -27,9 +27,9 @@ from models.manifest import (
 if TYPE_CHECKING:
     import torch
 
+    from models.encoders import Encoder
     from models.engine import HalvingRunner, Waiter
     from models.networks import GruClassifier, GruShape
-    from models.tokenizer import TextEncoder
 
 __all__ = ["Bundle", "BundleError", "Manifest", "Scores", "find_bundle", "list_bundles", "read_manifest", "save_bundle"]
 
@@ -76,7 +76,7 @@ class Bundle:
     device_reason: str
     metrics: dict[str, float]
     calibration: Calibration
-    encoder: "TextEncoder"
+    encoder: "Encoder"
     runner: "HalvingRunner"
 
     @classmethod
@@ -88,9 +88,10 @@ class Bundle:
         """
         manifest = read_manifest(path)
         chosen, reason = choose_device(device)
+        from models.encoders import load_encoder
         from models.engine import HalvingRunner, make_engine
 
-        encoder = _load_encoder(path, manifest)
+        encoder = load_encoder(path, manifest)
         network = load_network(path, manifest)
         if encoder.n_tokens != network.shape.n_tokens:
             raise BundleError(
@@ -159,20 +160,6 @@ def choose_device(device: str) -> "tuple[torch.device, str]":
     if chosen.type not in {"cpu", "cuda"} or (chosen.type == "cuda" and (chosen.index or 0) >= n_gpus):
         raise BundleError(f"device {device!r} is not there: {n_gpus} CUDA devices found")
     return chosen, "as configured"
-
-
-def _load_encoder(path: Path, manifest: Manifest) -> "TextEncoder":
-    from models.preparation import PREPARATIONS
-    from models.tokenizer import TextEncoder
-
-    if manifest.preparation not in PREPARATIONS:
-        raise BundleError(
-            f"{path / MANIFEST}: preparation {manifest.preparation!r} is none of {', '.join(PREPARATIONS)}"
-        )
-    try:
-        return TextEncoder.load(path / TOKENIZER, manifest.preparation, manifest.max_tokens)
-    except (ValueError, TypeError, OSError) as error:
-        raise BundleError(f"{path / TOKENIZER}: {error}") from error
 
 
 def load_network(path: Path, manifest: Manifest) -> "GruClassifier":

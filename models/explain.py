@@ -16,7 +16,6 @@ from models.manifest import BundleError, read_manifest
 
 if TYPE_CHECKING:
     from models.networks import GruClassifier
-    from models.tokenizer import TextEncoder
 
 TOLERANCE = 0.005  # of the sum: half of what is promised
 FIRST_STEPS, MOST_STEPS = 32, 8_192
@@ -47,7 +46,7 @@ def explain(path: Path, text: str) -> Explanation:
     refuse_other_kinds(manifest, "explained")
     bundle = Bundle.load(path, "cpu")
     network = load_network(path, manifest).double().eval()
-    words = words_of_tokens(bundle.encoder, text)
+    words = bundle.encoder.token_words(text)
     ids = torch.tensor(bundle.encoder.encode([text]))  # (1, T)
     log_odds = LogOdds(network, bundle.calibration)
     with torch.no_grad():
@@ -108,19 +107,6 @@ def _path_integral(log_odds: LogOdds, ids: Tensor, embedded: Tensor, n_steps: in
         total += gradient.sum(dim=0)
     contributions: list[float] = (total / n_steps * embedded[0]).sum(dim=1).tolist()
     return contributions
-
-
-def words_of_tokens(encoder: "TextEncoder", text: str) -> list[tuple[int, str]]:
-    """(place, word) of each token that the encoder gives for a text; tokens of one word have the same place."""
-    found = [
-        (place, word)
-        for place, word in enumerate(encoder.prepare(text).split())
-        for _ in encoder.tokenizer.encode(word, add_special_tokens=False).ids
-    ]
-    if len(found) > encoder.max_tokens:
-        head = encoder.max_tokens // 2
-        found = found[:head] + found[head - encoder.max_tokens :]
-    return found or [(0, text.strip())]
 
 
 def _by_word(words: list[tuple[int, str]], per_token: list[float]) -> list[tuple[str, float]]:

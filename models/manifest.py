@@ -29,7 +29,8 @@ class BundleError(Exception):
 class Manifest:
     """What `manifest.json` says. `network` has the numbers of its shape; `files` maps a name to a SHA-256 in hex.
 
-    `trained` says how the bundle came about (recipe, seed, hashes of the data); nothing is loaded from it.
+    `encoding` has the settings of a word-level encoder: what it removes, which end of a long text it keeps; empty for
+    subwords. `trained` says how the bundle came about (recipe, seed, hashes of the data); nothing is loaded from it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Manifest:
     files: Mapping[str, str]
     pred_threshold: float = 0.5
     trained: Mapping[str, Any] = field(default_factory=dict)
+    encoding: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""  # of manifest.json itself; filled by reading
 
 
@@ -71,6 +73,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` with the hashes of the files that lie in `folder` now."""
     tree = asdict(manifest) | {"format": FORMAT, "files": {name: file_sha256(folder / name) for name in LOADED_FILES}}
     del tree["sha256"]
+    if not tree["encoding"]:
+        del tree["encoding"]
     (folder / MANIFEST).write_text(canonical_json(tree), encoding="utf-8")
 
 
@@ -134,5 +138,6 @@ def _check(tree: Mapping[str, Any], sha256: str) -> Manifest:
         files=files,
         pred_threshold=threshold,
         trained=dict(tree["trained"]),
+        encoding=dict(tree.get("encoding", {})),
         sha256=sha256,
     )

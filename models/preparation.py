@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from models.word_preparation import WORD_PREPARATIONS, prepare_with
+
 MAX_CLIP_CHARS = 1_000  # kept from each end of a longer text: twice what any token limit here can use
 
 # One token per feeling and not per emoji: tweets of 2009 to 2015 hold too few emoji to learn each by itself.
@@ -177,6 +179,9 @@ def placeholder_of(word: str) -> str | None:
     return match and ("xxuser" if match[1] else "xxlink")
 
 
-PREPARATIONS: Mapping[str, Callable[[str], str]] = {"subword": prepare_subword}
-#: for those that can be done word by word: of a text not longer than `clip` leaves it
+PREPARATIONS: Mapping[str, Callable[[str], str]] = {
+    "subword": prepare_subword,
+    **{name: prepare_with(name) for name in WORD_PREPARATIONS},
+}
+#: for those of subwords that can be done word by word: of a text not longer than `clip` leaves it
 PREPARATIONS_BY_WORD: Mapping[str, Callable[[str], PreparedWord | None]] = {"subword": prepare_word}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from models.preparation import PREPARATIONS
+from models.preparation import PREPARATIONS_BY_WORD
 
 Part = TypeVar("Part")
 
@@ -124,8 +124,8 @@ def _build(part: type[Part], values: Mapping[str, Any]) -> Part:
 
 def _check(recipe: Recipe, name: str) -> None:
     problems = {
-        f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS)}": recipe.preparation
-        not in PREPARATIONS,
+        f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS_BY_WORD)}": recipe.preparation
+        not in PREPARATIONS_BY_WORD,
         "stages must name at least one stage": not recipe.stages,
         f"network.hidden {recipe.network.hidden} is more than 128": recipe.network.hidden > 128,
         f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start

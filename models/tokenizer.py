@@ -1,19 +1,18 @@
 """Text to token ids: what a preparation leaves, through a WordPiece vocabulary, with caches of words in between."""
 
-import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
 
 from models import compiled_encoding
 from models.compiled_encoding import CompiledEncoder
-from models.manifest import read_json
 from models.preparation import PREPARATIONS, PREPARATIONS_BY_WORD, PreparedWord, clip, placeholder_of
+from models.tokenizer_file import read_tokenizer
 from models.tokens import Tokens
 from models.wordpiece import AsciiWordPiece
 
@@ -25,24 +24,6 @@ ID_BYTES = 4  # ids travel as bytes of int32: nothing in Python joins faster
 
 #: the only parts that a tokenizer.json may have: their work is bounded by the text, and they never look across words
 _PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
-_NO_PARTS = ("truncation", "padding", "post_processor", "decoder")  # padding alone could ask for any amount of memory
-
-
-def _check_parts(tree: Any) -> None:
-    """Raise ValueError unless the JSON of a tokenizer has our parts and a vocabulary whose ids are 0, 1, 2, ..."""
-    if not isinstance(tree, dict):
-        raise ValueError("it is no tokenizer")  # noqa: TRY004 - what is wrong is the file
-    for part, kind in _PARTS.items():
-        found = tree.get(part)
-        if not isinstance(found, dict) or found.get("type") != kind:
-            raise ValueError(f"its {part} must be {kind}")
-    unwanted = [part for part in (*_NO_PARTS, "added_tokens") if tree.get(part)]
-    if unwanted:
-        raise ValueError(f"it must have no {', '.join(unwanted)}")
-    vocabulary = tree["model"].get("vocab")
-    ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else [None]
-    if not all(isinstance(i, int) for i in ids) or sorted(ids) != list(range(len(ids))):
-        raise ValueError("its vocabulary must number its tokens 0, 1, 2, ...")
 
 
 class MarkedWord(NamedTuple):
@@ -107,13 +88,7 @@ class TextEncoder:
     @classmethod
     def load(cls, path: Path, preparation: str, max_tokens: int) -> "TextEncoder":
         """Read a `tokenizer.json`. Raises ValueError for one that is not as ours are, OSError for an unreadable one."""
-        tree = read_json(path)
-        _check_parts(tree)
-        try:
-            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{path.name} is not a tokenizer: {error}") from error
-        return cls(tokenizer, preparation, max_tokens)
+        return cls(read_tokenizer(path, _PARTS), preparation, max_tokens)
 
     def forget(self) -> None:
         """Begin with empty caches. Calls under way keep theirs."""
@@ -139,6 +114,18 @@ class TextEncoder:
         encoded = self._encode(texts)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded)) // ID_BYTES
         return Tokens.end_to_end(np.frombuffer(bytearray().join(encoded), np.int32), lengths)
+
+    def token_words(self, text: str) -> list[tuple[int, str]]:
+        """(place, word) of each token of a text, as `encode` gives them; tokens of one word have the same place."""
+        found = [
+            (place, word)
+            for place, word in enumerate(self.prepare(text).split())
+            for _ in self.tokenizer.encode(word, add_special_tokens=False).ids
+        ]
+        if len(found) > self.max_tokens:
+            head = self.max_tokens // 2
+            found = found[:head] + found[head - self.max_tokens :]
+        return found or [(0, text.strip())]
 
     def _encode(self, texts: Sequence[str]) -> list[bytes]:
         cache = self._cache_with_room()
