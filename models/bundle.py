@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from models.encoders import Encoder
     from models.engine import HalvingRunner, Waiter
-    from models.networks import GruClassifier, GruShape
 
 __all__ = ["Bundle", "BundleError", "Manifest", "Scores", "find_bundle", "list_bundles", "read_manifest", "save_bundle"]
 
@@ -89,7 +88,8 @@ class Bundle:
         manifest = read_manifest(path)
         chosen, reason = choose_device(device)
         from models.encoders import load_encoder
-        from models.engine import HalvingRunner, make_engine
+        from models.engine import HalvingRunner
+        from models.kinds import find_kind, load_network
 
         encoder = load_encoder(path, manifest)
         network = load_network(path, manifest)
@@ -97,7 +97,7 @@ class Bundle:
             raise BundleError(
                 f"{path / TOKENIZER} has {encoder.n_tokens} tokens, {WEIGHTS} has vectors for {network.shape.n_tokens}"
             )
-        runner = HalvingRunner(make_engine(network, chosen))
+        runner = HalvingRunner(find_kind(manifest).engine(network, chosen))
         return cls(
             manifest.name,
             manifest.sha256,
@@ -160,50 +160,6 @@ def choose_device(device: str) -> "tuple[torch.device, str]":
     if chosen.type not in {"cpu", "cuda"} or (chosen.type == "cuda" and (chosen.index or 0) >= n_gpus):
         raise BundleError(f"device {device!r} is not there: {n_gpus} CUDA devices found")
     return chosen, "as configured"
-
-
-def load_network(path: Path, manifest: Manifest) -> "GruClassifier":
-    """The network of a bundle in fp32. Raises BundleError where its weights do not fit the manifest."""
-    from safetensors import SafetensorError
-
-    from models.network_weights import read_weights
-    from models.networks import GruClassifier, GruShape
-
-    try:
-        weights = read_weights(path)
-        shape = GruShape(**manifest.network)
-        _check_weights(weights, shape)
-        network = GruClassifier(shape)
-        network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise BundleError(f"{path / WEIGHTS} does not fit the manifest: {error}") from error
-    if network.shape.n_classes != len(manifest.classes):
-        raise BundleError(f"{path / WEIGHTS} has {network.shape.n_classes} outputs for {len(manifest.classes)} classes")
-    return network.eval()
-
-
-def refuse_other_kinds(manifest: Manifest, done: str) -> None:
-    """Raise BundleError for a network that is no `GruClassifier`, and so cannot be `done` (a participle) yet."""
-    kind = manifest.network.get("kind", "gru")
-    if kind != "gru":
-        raise BundleError(f"{manifest.name} is of the kind {kind}; only the kind gru can be {done}")
-
-
-def _check_weights(weights: "Mapping[str, torch.Tensor]", shape: "GruShape") -> None:
-    """Raise ValueError unless the manifest's numbers are those of the tensors, and all of these are finite.
-
-    Comes before any network is made: a manifest alone could ask for any amount of memory.
-    """
-    asked = {
-        "embedding.weight": (shape.n_tokens, shape.embedding),
-        "output.weight": (shape.n_classes, 4 * shape.hidden),
-    }
-    for name, size in asked.items():
-        if name not in weights or tuple(weights[name].shape) != size:
-            raise ValueError(f"{name} is not of the shape {size}")
-    broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise ValueError(f"{', '.join(broken)} has values that are no finite numbers")
 
 
 def headline_metrics(path: Path) -> dict[str, float]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from models import fixed_point
-from models.networks import GruClassifier, GruShape, pool
+from models.networks import GruClassifier, pool
+from models.shapes import GruShape
 from models.tokens import Int64Array, Tokens
 
 FloatArray = npt.NDArray[np.float64]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.bundle import Bundle, load_network, refuse_other_kinds
+from models.bundle import Bundle
 from models.calibration import Calibration
+from models.kinds import load_network, refuse_other_kinds
 from models.manifest import BundleError, read_manifest
 
 if TYPE_CHECKING:

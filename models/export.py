@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundle import Bundle, load_network, refuse_other_kinds
+from models.bundle import Bundle
 from models.calibration import Calibration
+from models.kinds import load_network, refuse_other_kinds
 from models.manifest import TOKENIZER, BundleError, read_manifest
 from models.networks import GruClassifier
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.networks import GruClassifier, GruShape
+from models.networks import GruClassifier
+from models.shapes import GruShape
 from models.tokens import Tokens
 
 try:

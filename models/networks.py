@@ -1,24 +1,14 @@
-"""The networks in plain PyTorch, to read and to train; `engine.py` computes the same faster (held by a test).
+"""The shipped network in plain PyTorch, to read and to train; `engine.py` computes the same faster (held by a test).
 
 B posts, T tokens of the longest post, V tokens in the vocabulary, E embedding width, H hidden units per direction, C
 classes.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-
-@dataclass(frozen=True)
-class GruShape:
-    """What fixes the tensors of a `GruClassifier`; a bundle's manifest carries these four numbers."""
-
-    n_tokens: int
-    embedding: int
-    hidden: int
-    n_classes: int
+from models.shapes import GruShape
 
 
 class GruClassifier(nn.Module):

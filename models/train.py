@@ -24,8 +24,9 @@ from models.manifest import (
 )
 from models.mixture import EncodedCorpus, Mixture
 from models.network_weights import read_weights
-from models.networks import GruClassifier, GruShape
+from models.networks import GruClassifier
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
+from models.shapes import GruShape
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of
 from models.vocabulary import (

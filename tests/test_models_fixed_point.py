@@ -13,7 +13,8 @@ from models.corpora import DATA_VARIABLE, DEFAULT_DATA, load_test
 from models.engine import CpuEngine, HalvingRunner
 from models.fixed_point import FixedPointEngine, can_run
 from models.measures import FloatArray
-from models.networks import GruClassifier, GruShape
+from models.networks import GruClassifier
+from models.shapes import GruShape
 from models.tokens import Tokens
 from models.trainer import logits_of
 
@@ -126,8 +127,9 @@ def test_plain_torch_on_real_posts() -> None:
 
 
 def _network() -> GruClassifier:
-    from models.bundle import load_network
+    from models.kinds import load_network
     from models.manifest import read_manifest
 
     folder = find_bundle("social-gru", ROOT)
-    return load_network(folder, read_manifest(folder))
+    network: GruClassifier = load_network(folder, read_manifest(folder))
+    return network

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binomtest, chi2
 from tiny_models import WORDS, make_bundle, make_texts, one_thread, write_labelled
 
-from models.bundle import Bundle, BundleError, find_bundle, load_network
+from models.bundle import Bundle, BundleError, find_bundle
 from models.calibration import Calibration
 from models.corpora import CorpusError
 from models.evaluate import evaluate, save_report
@@ -17,6 +17,7 @@ from models.explain import explain
 from models.explore import explore, explore_texts
 from models.export import _model, export, largest_difference
 from models.figures import CONFUSION, CURVES, RELIABILITY
+from models.kinds import load_network
 from models.manifest import read_manifest, write_manifest
 from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes

@@ -11,8 +11,9 @@ import torch
 from models.bundle import save_bundle
 from models.calibration import Calibration
 from models.manifest import Manifest
-from models.networks import GruClassifier, GruShape
+from models.networks import GruClassifier
 from models.preparation import PLACEHOLDERS
+from models.shapes import GruShape
 from models.tokenizer import UNKNOWN
 from models.vocabulary import wordpiece
 
