@@ -1,8 +1,10 @@
 """What a training needs to go on after an interruption, as safetensors and JSON: no pickle here either."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -21,9 +23,10 @@ class Progress:
     best: float = -1.0
     best_epoch: int = -1
     loss_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)  # of all stages, what is told of each epoch
 
 
-def save_checkpoint(path: Path, fingerprint: str, progress: Progress, tensors: dict[str, Tensor]) -> None:
+def save_checkpoint(path: Path, fingerprint: str, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
     """Write beside, then rename: a kill at any moment leaves the old checkpoint or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
@@ -49,7 +52,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -92,10 +92,7 @@ def list_recipes() -> list[str]:
 
 def read_recipe(path: Path) -> Recipe:
     """Parse and check a recipe. Raises RecipeError."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {path.name} cannot be read: {error}") from error
+    tree = read_tree(path)
     try:
         recipe = _recipe_of(tree)
     except (TypeError, ValueError) as error:
@@ -104,17 +101,29 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _recipe_of(tree: Any) -> Recipe:  # what YAML gives is any type until checked here
+def read_tree(path: Path) -> dict[str, Any]:
+    """What the YAML of a recipe holds, by key. Raises RecipeError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path.name} cannot be read: {error}") from error
     if not isinstance(tree, dict):
-        raise TypeError("it must be a mapping of keys to values")
-    stages = tuple(_build(Stage, stage) for stage in tree.get("stages") or ())
+        raise RecipeError(f"recipe {path.name}: it must be a mapping of keys to values")
+    return tree
+
+
+def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
+    stages = tuple(build(Stage, stage) for stage in tree.get("stages") or ())
     parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
-    built: dict[str, Any] = {key: _build(part, tree[key]) for key, part in parts.items() if key in tree}
+    built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
     languages = tuple(tree.get("languages", ()))
-    return _build(Recipe, {**tree, **built, "stages": stages, "languages": languages})
+    return build(Recipe, {**tree, **built, "stages": stages, "languages": languages})
 
 
-def _build(part: type[Part], values: Mapping[str, Any]) -> Part:
+def build(part: type[Part], values: Mapping[str, Any]) -> Part:
+    """A dataclass from what YAML gives. Raises ValueError or TypeError, naming keys that it does not have."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{part.__name__} must be a mapping of keys to values")
     known = {f.name for f in fields(part)}  # type: ignore[arg-type]  # every part is a dataclass
     unknown = sorted(set(values) - known)
     if unknown:

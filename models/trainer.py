@@ -1,31 +1,22 @@
-"""The training loop: stages, epochs, batches; average of the weights; checkpoints; early stop."""
+"""The training of a recipe's stages: average of the weights, early stop, learning rates."""
 
 import logging
-import signal
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from models.checkpoint import Progress, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from models.checkpoint import Progress, optimizer_tensors, restore_optimizer
 from models.measures import FloatArray, macro_recall
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch
 from models.networks import GruClassifier
 from models.recipe import Recipe
+from models.training_loop import TrainingLoop
 
 LOG = logging.getLogger(__name__)
-CHECKPOINT_STEPS = 300
 WARM_UP_SHARE = 0.05
-TELL_S = 10.0
 
 
 def loss_of(logits: Tensor, batch: TrainingBatch, smoothing: float, batch_posts: int) -> Tensor:
@@ -56,62 +47,38 @@ def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts:
     return logits
 
 
-class Trainer:
+class Trainer(TrainingLoop[list[tuple[int, int]]]):
     """Trains `network` in place through all stages; afterwards it has the best averaged weights of the last stage."""
 
     def __init__(
         self, network: GruClassifier, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
     ) -> None:
+        super().__init__()
         self.network = network
         self.average = GruClassifier(network.shape)
         self.recipe = recipe
         self.mixtures = mixtures
         self.development = development
-        self.progress = Progress()
-        self.history: list[dict[str, float | str]] = []
         self._best: dict[str, Tensor] = {}
-        self._interrupted = False
-        self._told_at = float("-inf")
         self._start_stage()
 
-    def run(self, checkpoint: Path, fingerprint: str) -> None:
-        """Train to the end, from `checkpoint` if it is this training's. SIGINT: save, then raise KeyboardInterrupt."""
-        self._resume(checkpoint, fingerprint)
-        console = Console(stderr=True)
-        bar = ProgressBar(console=console, transient=True, disable=not console.is_terminal)
-        with self._watch_interrupt(), bar:
-            while self.progress.stage < len(self.mixtures):
-                self._run_epoch(bar, checkpoint, fingerprint)
-                self._end_epoch()
-                self._save(checkpoint, fingerprint)
-        self.network.load_state_dict(self._best)
+    @property
+    def mixture(self) -> Mixture:
+        """Of the stage under way."""
+        return self.mixtures[self.progress.stage]
 
-    def _run_epoch(self, bar: ProgressBar, checkpoint: Path, fingerprint: str) -> None:
-        at, mixture = self.progress, self.mixtures[self.progress.stage]
-        batches = mixture.batches(at.epoch)
-        task = bar.add_task(
-            f"{mixture.stage.name}, epoch {at.epoch + 1}/{mixture.stage.epochs}", total=len(batches), completed=at.batch
-        )
-        while at.batch < len(batches):
-            self._step(mixture.tensors(batches[at.batch], at.epoch, at.batch), self._rate(mixture, len(batches)))
-            at.batch += 1
-            bar.advance(task)
-            if not bar.console.is_terminal:
-                self._tell(len(batches))
-            interrupted = self._interrupted  # asked once: a signal between the two lines must not skip the save
-            if interrupted or at.steps % CHECKPOINT_STEPS == 0:
-                self._save(checkpoint, fingerprint)
-            if interrupted:
-                raise KeyboardInterrupt
-        bar.remove_task(task)
+    def title(self) -> str:
+        return f"stage {self.mixture.stage.name}, epoch {self.progress.epoch + 1}/{self.mixture.stage.epochs}"
 
-    def _tell(self, n_batches: int) -> None:
-        """A log line every TELL_S: what the bar is on a terminal."""
-        if time.monotonic() - self._told_at >= TELL_S:
-            self._told_at = time.monotonic()
-            at = self.progress
-            name = self.mixtures[at.stage].stage.name
-            LOG.info("stage %s epoch %d: batch %d of %d", name, at.epoch, at.batch, n_batches)
+    def is_finished(self) -> bool:
+        return self.progress.stage >= len(self.mixtures)
+
+    def batches(self) -> Sequence[list[tuple[int, int]]]:
+        return self.mixture.batches(self.progress.epoch)
+
+    def train_on(self, batch: list[tuple[int, int]], n_batches: int) -> None:
+        tensors = self.mixture.tensors(batch, self.progress.epoch, self.progress.batch)
+        self._step(tensors, self._rate(self.mixture, n_batches))
 
     def _step(self, batch: TrainingBatch, rate: float) -> None:
         """One update. The seed is a function of the step, so that a resumed training drops the same units."""
@@ -147,8 +114,8 @@ class Trainer:
         )
         return mixture.stage.learning_rate * max(share, 0.02)
 
-    def _end_epoch(self) -> None:
-        at, stage = self.progress, self.mixtures[self.progress.stage].stage
+    def end_epoch(self) -> None:
+        at, stage = self.progress, self.mixture.stage
         figure = self._develop()
         LOG.info(
             "stage %s epoch %d: loss %.4f, development macro recall %.4f",
@@ -166,7 +133,7 @@ class Trainer:
         at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
         if at.epoch >= stage.epochs or at.epoch - at.best_epoch > stage.patience:
             self.network.load_state_dict(self._best)
-            self.progress = Progress(stage=at.stage + 1)
+            self.progress = Progress(stage=at.stage + 1, history=at.history)
             self._start_stage()
 
     def _start_stage(self) -> None:
@@ -177,39 +144,18 @@ class Trainer:
         predicted = logits_of(self.average, self.development.ids).argmax(axis=1)
         return macro_recall(self.development.labels, predicted, self.network.shape.n_classes)
 
-    def _save(self, checkpoint: Path, fingerprint: str) -> None:
+    def tensors(self) -> Mapping[str, Tensor]:
         parts = {"network": self.network.state_dict(), "average": self.average.state_dict(), "best": self._best}
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-        save_checkpoint(checkpoint, fingerprint, self.progress, {**tensors, **optimizer_tensors(self._optimizer)})
+        return tensors | optimizer_tensors(self._optimizer)
 
-    def _resume(self, checkpoint: Path, fingerprint: str) -> None:
-        stored = load_checkpoint(checkpoint, fingerprint)
-        if stored is None:
-            return
-        self.progress, tensors = stored
-        LOG.info(
-            "going on from stage %d, epoch %d, batch %d", self.progress.stage, self.progress.epoch, self.progress.batch
-        )
-        parts = {
-            part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-            for part in ("network", "average")
-        }
-        self.network.load_state_dict(parts["network"])
-        self.average.load_state_dict(parts["average"])
-        self._best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(part_of(tensors, "network"))
+        self.average.load_state_dict(part_of(tensors, "average"))
+        self._best = part_of(tensors, "best")
         restore_optimizer(self._optimizer, tensors)
 
-    @contextmanager
-    def _watch_interrupt(self) -> Iterator[None]:
-        """SIGINT sets a flag while training; only the main thread may say so."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._on_interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._interrupted = True
+def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Those whose names begin with a part's, without it."""
+    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
