@@ -21,6 +21,8 @@ DATA_VARIABLE = "SENTIMENT_DATA"
 DEFAULT_DATA = "../shared/data"  # beside a checkout, as the README says under "Development"
 OWN_LABELS = "labels"  #: what a bundle's recipe calls posts of one's own
 TEST_SPLIT = "2016test"
+MIN_OWN_POSTS = 100
+MIN_OWN_POSTS_OF_CLASS = 10  #: of each class that occurs
 _NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
 
 
@@ -98,20 +100,36 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
 def load_csv(path: Path) -> Corpus:
     """One's own labelled posts: a CSV with the columns text and label (negative, neutral, positive).
 
-    Raises CorpusError for a missing column, a label with another name (with its line), or fewer than two classes.
+    Raises CorpusError for a missing column, a row that is cut off, an empty text or a label with another name (with its
+    line), or fewer than two classes.
     """
     rows = []
     for line, row in enumerate(read_rows(path), start=2):
-        if row.get("text") is None or row.get("label") is None:
-            raise CorpusError(
-                f"{path} needs the columns text and label; line {line} has {', '.join(k for k in row if k)}"
-            )
+        if not {"text", "label"} <= set(row):
+            raise CorpusError(f"{path} needs the columns text and label; it has {', '.join(k for k in row if k)}")
+        if row["text"] is None or row["label"] is None:
+            raise CorpusError(f"{path} line {line} is cut off: it has fewer fields than the header")
         if row["label"] not in CLASSES:
             raise CorpusError(f"{path} line {line}: label {row['label']!r} is none of {', '.join(CLASSES)}")
+        if not row["text"].strip():
+            raise CorpusError(f"{path} line {line}: the text is empty")
         rows.append((row["text"], row["label"]))
     if len({label for _, label in rows}) < 2:
         raise CorpusError(f"{path} has posts of fewer than two classes")
     return corpus_of(rows)
+
+
+def load_own(path: Path) -> Corpus:
+    """One's own labelled posts. Raises CorpusError where they are too few to learn from and to hold some out."""
+    corpus = load_csv(path)
+    counts = {name: corpus.labels.count(i) for i, name in enumerate(CLASSES)}
+    if len(corpus) < MIN_OWN_POSTS or any(0 < n < MIN_OWN_POSTS_OF_CLASS for n in counts.values()):
+        found = ", ".join(f"{n} {name}" for name, n in counts.items())
+        raise CorpusError(
+            f"{path} has {len(corpus)} different posts ({found}); training needs at least {MIN_OWN_POSTS},"
+            f" and {MIN_OWN_POSTS_OF_CLASS} of each label that occurs"
+        )
+    return corpus
 
 
 def _semeval(folder: Path, *, test: bool) -> Corpus:

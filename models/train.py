@@ -12,7 +12,7 @@ import torch
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
-from models.corpora import CLASSES, OWN_LABELS, Corpus, CorpusError, find_data, hold_out, load_csv, load_sources
+from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, hold_out, load_own, load_sources
 from models.evaluate import evaluate, report_on, save_report
 from models.manifest import (
     MAX_NAME_CHARS,
@@ -40,8 +40,6 @@ from models.vocabulary import (
 
 LOG = logging.getLogger(__name__)
 OWN_DEVELOPMENT_SHARE = 0.15
-MIN_OWN_POSTS = 100
-MIN_OWN_POSTS_OF_CLASS = 10  #: of each class that occurs
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 
@@ -116,7 +114,7 @@ def _read_start(init: Path) -> Manifest:
 def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Corpus, dict[str, str]]:
     """(recipe as it will run, posts to train on by source, development posts, SHA-256 of each file read)."""
     if data.is_file():
-        corpus = _load_own(data)
+        corpus = load_own(data)
         rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
         last = plan.stages[-1]
         own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
@@ -126,19 +124,6 @@ def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Cor
     kept_out = set(development.keys)
     sources = {name: corpus.without(kept_out) for name, corpus in sources.items()} | {"semeval": rest}
     return plan, sources, development, {path.name: file_sha256(path) for path in sorted(data.glob("*.csv.gz"))}
-
-
-def _load_own(path: Path) -> Corpus:
-    """One's own labelled posts. Raises CorpusError where they are too few to learn from and to hold some out."""
-    corpus = load_csv(path)
-    counts = {name: corpus.labels.count(i) for i, name in enumerate(CLASSES)}
-    if len(corpus) < MIN_OWN_POSTS or any(0 < n < MIN_OWN_POSTS_OF_CLASS for n in counts.values()):
-        found = ", ".join(f"{n} {name}" for name, n in counts.items())
-        raise CorpusError(
-            f"{path} has {len(corpus)} different posts ({found}); training needs at least {MIN_OWN_POSTS},"
-            f" and {MIN_OWN_POSTS_OF_CLASS} of each label that occurs"
-        )
-    return corpus
 
 
 def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
