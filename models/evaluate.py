@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,11 @@ from models.measures import (
     reliability,
 )
 from models.model_card import render, render_card
+from models.speed import n_parameters, posts_per_cpu_second
 
 __all__ = ["evaluate", "load_report", "measure", "render", "report_on", "save_report"]
 
 LOG = logging.getLogger(__name__)
-SPEED_POSTS = 8_192
 NETWORK = "network"
 POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
 CHECK_SETS = ("plain_posts", "hard_posts")
@@ -74,7 +73,7 @@ def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseli
         name: {NETWORK: _measure_bundle(bundle, corpus)} | {b.name: _measure_baseline(b, corpus) for b in baselines}
         for name, corpus in sets.items()
     }
-    speed = _posts_per_cpu_second(bundle, next(iter(sets.values())))
+    speed = posts_per_cpu_second(bundle, next(iter(sets.values())).texts)
     first = next(iter(figures.values()))[NETWORK]
     checks = {f"{name}_accuracy": figures[name][NETWORK]["accuracy"] for name in CHECK_SETS if name in figures}
     headline = {key: first[key] for key in ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")}
@@ -83,7 +82,7 @@ def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseli
         "sha256": manifest.sha256,
         "headline": headline | checks,
         "headline_set": next(iter(sets)),
-        "parameters": _n_parameters(manifest),
+        "parameters": n_parameters(manifest),
         "bytes": sum((path / name).stat().st_size for name in manifest.files),
         "posts_per_cpu_second": speed,
         "sets": figures,
@@ -158,20 +157,6 @@ def measure_probabilities(truth: IntArray, probabilities: FloatArray) -> dict[st
         "ece_pos_prob_balanced": calibration_error(truth / 2.0, pos_prob, weights),
         "two_class_accuracy": float(((pos_prob >= 0.5) == (truth == 2))[sided].mean()) if sided.any() else float("nan"),
     }
-
-
-def _posts_per_cpu_second(bundle: Bundle, corpus: Corpus) -> int:
-    """Text to scores, every word new to the cache, over the CPU time of all threads: what a busy machine says too."""
-    texts = corpus.texts[:SPEED_POSTS]
-    bundle.encoder.forget()
-    started = time.process_time()
-    bundle.score(texts)
-    return round(len(texts) / (time.process_time() - started))
-
-
-def _n_parameters(manifest: Manifest) -> int:
-    n, e, h, c = (manifest.network[key] for key in ("n_tokens", "embedding", "hidden", "n_classes"))
-    return int(n * e + 2 * 3 * h * (e + h + 2) + 4 * h * c + c)
 
 
 def save_report(bundle: Path, report: Mapping[str, Any]) -> None:

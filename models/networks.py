@@ -30,15 +30,11 @@ class GruClassifier(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64 on the CPU, each >= 1, count."""
-        embedded = self.dropout(self._drop_tokens(self.embedding(ids)))  # (B, T, E)
+        embedded = self.embedding(ids)  # (B, T, E)
+        if self.training:
+            embedded = self.dropout(drop_tokens(embedded, self.token_dropout))
         logits: Tensor = self.output(self.dropout(pool(self._run(embedded, lengths), lengths)))  # (B, C)
         return logits
-
-    def _drop_tokens(self, embedded: Tensor) -> Tensor:
-        if not self.training or self.token_dropout == 0.0:
-            return embedded
-        kept = torch.rand(embedded.shape[:2], device=embedded.device) >= self.token_dropout  # (B, T)
-        return embedded * kept.unsqueeze(-1)
 
     def _run(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """States (B, T, 2H) of both directions; packing is left out where there is no padding."""
@@ -47,6 +43,14 @@ class GruClassifier(nn.Module):
             return states
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=embedded.shape[1])[0]
+
+
+def drop_tokens(embedded: Tensor, share: float) -> Tensor:
+    """Embeddings (B, T, E) with those of about a `share` of the tokens zeroed."""
+    if share == 0.0:
+        return embedded
+    kept = torch.rand(embedded.shape[:2], device=embedded.device) >= share  # (B, T)
+    return embedded * kept.unsqueeze(-1)
 
 
 def pool(states: Tensor, lengths: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.networks import pool
+from models.networks import drop_tokens, pool
 from models.shapes import RecurrentShape
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
@@ -18,12 +18,13 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 class RecurrentClassifier(nn.Module):
     """Embedding, recurrent layers, pooling over time, output. Dropouts act in training only.
 
-    `dropout` acts on embeddings, between layers and on the pooled vector.
+    `dropout` acts on embeddings, between layers and on the pooled vector; `token_dropout` zeroes whole tokens.
     """
 
-    def __init__(self, shape: RecurrentShape, *, dropout: float = 0.0) -> None:
+    def __init__(self, shape: RecurrentShape, *, dropout: float = 0.0, token_dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
+        self.token_dropout = token_dropout
         self.embedding = nn.Embedding(shape.n_tokens, shape.embedding)
         self.rnn = CELLS[shape.cell](
             shape.embedding,
@@ -62,7 +63,9 @@ class RecurrentClassifier(nn.Module):
 
     def _run(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(states (B, T or L, D) of the last layer, its final states (B, D), steps of each post that count (B,))."""
-        embedded = self.dropout(self.embedding(ids))  # (B, T, E)
+        embedded = self.embedding(ids)  # (B, T, E)
+        if self.training:
+            embedded = self.dropout(drop_tokens(embedded, self.token_dropout))
         if self.shape.padding != "none":
             embedded, lengths = self._fill_up(embedded, lengths)
         if bool((lengths == embedded.shape[1]).all()):

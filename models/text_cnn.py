@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from models.networks import drop_tokens
 from models.recurrent import logits_of_outputs
 from models.shapes import CnnShape
 
@@ -18,9 +19,10 @@ class TextCnn(nn.Module):
     answer and none depends on the posts beside it.
     """
 
-    def __init__(self, shape: CnnShape, *, dropout: float = 0.0) -> None:
+    def __init__(self, shape: CnnShape, *, dropout: float = 0.0, token_dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
+        self.token_dropout = token_dropout
         self.embedding = nn.Embedding(shape.n_tokens, shape.embedding)
         self.filters = nn.ModuleList(nn.Conv1d(shape.embedding, shape.filters, width) for width in shape.widths)
         self.output = nn.Linear(shape.filters * len(shape.widths), shape.n_outputs)
@@ -30,7 +32,10 @@ class TextCnn(nn.Module):
         """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64, each >= 1, count."""
         steps = torch.arange(ids.shape[1], device=ids.device)
         is_word = (steps < lengths.to(ids.device).unsqueeze(1)).unsqueeze(1)  # (B, 1, T)
-        embedded = self.dropout(self.embedding(ids)).transpose(1, 2) * is_word  # (B, E, T)
+        embedded = self.embedding(ids)  # (B, T, E)
+        if self.training:
+            embedded = self.dropout(drop_tokens(embedded, self.token_dropout))
+        embedded = embedded.transpose(1, 2) * is_word  # (B, E, T)
         answers = [
             relu(layer(pad(embedded, (0, width - 1)))).masked_fill(~is_word, 0.0).amax(dim=2)  # (B, F)
             for layer, width in zip(self.filters, self.shape.widths, strict=True)

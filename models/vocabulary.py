@@ -90,10 +90,11 @@ def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Floa
         return np.asarray(table[[row_of.get(word, row_of[UNKNOWN]) for word in words]].mean(axis=0), np.float32)
 
     rows = np.stack([vector(token) for token in vocabulary])  # (V, 384)
-    return _principal_components(rows, width)
+    return principal_components(rows, width)
 
 
-def _principal_components(rows: Float32Array, width: int) -> Float32Array:
+def principal_components(rows: Float32Array, width: int) -> Float32Array:
+    """Rows (V, D) as (V, width) of the widest spread, of standard deviation 1; all D where `width` is as large."""
     centred = rows - rows.mean(axis=0)
     if width >= centred.shape[1]:
         return np.asarray(centred / centred.std(), np.float32)
