@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models import linear_words
 from models.bundle import Bundle
 from models.calibration import Calibration
 from models.kinds import load_network, refuse_other_kinds
@@ -27,7 +28,8 @@ STEPS_AT_ONCE = 64
 class Explanation:
     """`base` and the `words`' contributions add up to `log_odds` of `pos_prob`, within 0.01.
 
-    `base` is the log-odds of as many tokens whose embedding is zero. `steps` of the path were needed.
+    `base` is the log-odds of as many tokens whose embedding is zero, of a linear bundle that of a text without known
+    words. `steps` of the path were needed: none for a linear bundle, whose contributions are exact.
     """
 
     pos_prob: float
@@ -44,18 +46,24 @@ def explain(path: Path, text: str) -> Explanation:
     come close enough.
     """
     manifest = read_manifest(path)
-    refuse_other_kinds(manifest, "explained")
+    if manifest.network.get("kind") == linear_words.KIND:
+        base, log_odds, added = linear_words.contributions(path, text)
+        return Explanation(_pos_prob(log_odds), log_odds, base, tuple(added), 0)
+    refuse_other_kinds(manifest, "explained", ("gru", linear_words.KIND))
     bundle = Bundle.load(path, "cpu")
     network = load_network(path, manifest).double().eval()
     words = bundle.encoder.token_words(text)
     ids = torch.tensor(bundle.encoder.encode([text]))  # (1, T)
-    log_odds = LogOdds(network, bundle.calibration)
+    score = LogOdds(network, bundle.calibration)
     with torch.no_grad():
         embedded = network.embedding(ids)  # (1, T, E)
-        ends = log_odds(ids, torch.cat([torch.zeros_like(embedded), embedded])).tolist()
-    n_steps, per_token = _integrate(log_odds, ids, embedded, ends[1] - ends[0])
-    pos_prob = 1.0 / (1.0 + float(np.exp(-ends[1])))
-    return Explanation(pos_prob, ends[1], ends[0], tuple(_by_word(words, per_token)), n_steps)
+        ends = score(ids, torch.cat([torch.zeros_like(embedded), embedded])).tolist()
+    n_steps, per_token = _integrate(score, ids, embedded, ends[1] - ends[0])
+    return Explanation(_pos_prob(ends[1]), ends[1], ends[0], tuple(_by_word(words, per_token)), n_steps)
+
+
+def _pos_prob(log_odds: float) -> float:
+    return 0.5 + 0.5 * float(np.tanh(log_odds / 2))
 
 
 class LogOdds:

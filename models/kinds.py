@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.engine import Engine, make_engine
+from models.linear import LinearClassifier
 from models.manifest import WEIGHTS, BundleError, Manifest
 from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.recurrent import RecurrentClassifier
-from models.shapes import CnnShape, GruShape, RecurrentShape, Shape
+from models.shapes import CnnShape, GruShape, LinearShape, RecurrentShape, Shape
 from models.text_cnn import TextCnn
 from models.torch_engine import TorchEngine
 
@@ -36,6 +37,7 @@ KINDS: Mapping[str, Kind] = {
     "gru": Kind(GruShape, GruClassifier, make_engine),
     "recurrent": Kind(RecurrentShape, RecurrentClassifier, TorchEngine),
     "cnn": Kind(CnnShape, TextCnn, TorchEngine),
+    "linear": Kind(LinearShape, LinearClassifier, TorchEngine),
 }
 
 

@@ -13,6 +13,7 @@ Sizes = dict[str, tuple[int, ...]]
 CELLS: Mapping[str, int] = {"gru": 3, "lstm": 4}  #: gates of a cell
 POOLINGS = ("last", "mean", "attention", "mean_max")
 PADDINGS = ("none", "left", "right")
+FREQUENCIES = ("count", "binary", "log")
 MAX_LAYERS = 8
 MAX_NUMBER = 2**31 - 1
 
@@ -150,6 +151,36 @@ class CnnShape:
             sizes |= {f"filters.{i}.weight": (self.filters, self.embedding, width)}
             sizes |= {f"filters.{i}.bias": (self.filters,)}
         return sizes | _linear_sizes("output", self.filters * len(self.widths), self.n_outputs)
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """Weights of words and their neighbours: `linear.LinearClassifier`. Token 0 is the unknown one, and no feature.
+
+    How often a term occurs in a post counts as it is (`count`), as 1 (`binary`), or as 1 + its logarithm (`log`). With
+    `idf` each term has a weight for its rarity; with `unit_length` the features of a post have the length 1.
+    """
+
+    n_tokens: int
+    n_classes: int
+    frequency: str = "count"
+    idf: bool = False
+    unit_length: bool = False
+    outputs: int = 0  # as in `RecurrentShape`
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        check_name("frequency", self.frequency, FREQUENCIES)
+        check_outputs(self.outputs, self.n_classes)
+
+    @property
+    def n_outputs(self) -> int:
+        """Of the last layer."""
+        return self.outputs or self.n_classes
+
+    def sizes(self) -> Sizes:
+        sizes = _linear_sizes("output", self.n_tokens, self.n_outputs)
+        return sizes | ({"idf": (self.n_tokens,)} if self.idf else {})
 
 
 def check_outputs(outputs: int, n_classes: int) -> None:

@@ -141,6 +141,12 @@ class WordEncoder:
         for n in range(2, self._ngrams + 1):
             yield from map(" ".join, zip(*(words[i:] for i in range(n)), strict=False))
 
+    def places(self, text: str) -> tuple[list[str], list[tuple[str, range]]]:
+        """(words of a text, its terms as `terms` gives them with the places of their words)."""
+        words = self._kept(self._cutter.cut(self._clip(text)))
+        spans = [range(i, i + n) for n in range(1, self._ngrams + 1) for i in range(len(words) - n + 1)]
+        return words, [(" ".join(words[i] for i in span), span) for span in spans]
+
     def _clip(self, text: str) -> str:
         if len(text) <= MAX_READ_CHARS:
             return text
