@@ -36,6 +36,7 @@ from models.measures import (
 )
 from models.model_card import render, render_card
 from models.speed import n_parameters, posts_per_cpu_second
+from models.task_report import evaluate_task, is_task_bundle
 
 __all__ = ["evaluate", "load_report", "measure", "render", "report_on", "save_report"]
 
@@ -49,9 +50,11 @@ def evaluate(bundle: Path, data: Path | None = None) -> dict[str, Any]:
     """Measure a bundle on `2016test` and the two hundred plain and hard posts, the baselines beside it.
 
     `data` is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then
-    what is measured. The report holds nothing but what JSON can. Raises BundleError, CorpusError.
+    what is measured. A bundle of a task recipe is measured on that task's test posts instead. The report holds nothing
+    but what JSON can. Raises BundleError, CorpusError.
     """
-    read_manifest(bundle)
+    if is_task_bundle(read_manifest(bundle)):
+        return evaluate_task(bundle, data)
     place = find_data(data)
     if place.is_file():
         return report_on(bundle, {place.stem: load_csv(place)}, _baselines(None, None))

@@ -67,7 +67,9 @@ def draw_reliability(bins: Sequence[Sequence[float]], path: Path) -> None:
 def draw_all(folder: Path, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
     """Draw into a bundle's folder what there is: `history` of its training, `figures` of its headline set."""
     if history:
-        measures = {key: key.replace("_", " ") for key in ("loss", "macro_recall") if key in history[0]}
+        measures = {
+            key: key.replace("_", " ") for key in ("loss", "development_loss", "macro_recall") if key in history[0]
+        }
         draw_curves(history, measures, folder / CURVES)
     draw_confusion(figures["confusion"], list(figures["classes"]), folder / CONFUSION)
     if "reliability" in figures:

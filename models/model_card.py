@@ -62,7 +62,8 @@ def _cell(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _class_table(figures: Mapping[str, Any]) -> str:
+def class_table(figures: Mapping[str, Any]) -> str:
+    """Precision, recall and F1 by class, as Markdown."""
     lines = ["| class | precision | recall | F1 | posts |", "|---|---|---|---|---|"]
     for name, row in figures["classes"].items():
         lines.append(
@@ -104,7 +105,7 @@ def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         limits=parts["limits"].format(languages=", ".join(manifest.languages)),
         headline_set=_sentence_start(SET_NAMES.get(report["headline_set"], report["headline_set"])),
         table=render(report),
-        class_table=_class_table(first),
+        class_table=class_table(first),
     )
 
 

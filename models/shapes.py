@@ -33,11 +33,11 @@ class Shape(Protocol):
         """The size of each of its tensors by name, as the module's `state_dict` has them."""
 
 
-def check_numbers(shape: object) -> None:
-    """Raise ValueError unless every whole number of a dataclass is one: from 1, or from its default where that is 0."""
+def check_numbers(shape: object, or_zero: tuple[str, ...] = ()) -> None:
+    """Raise ValueError unless every whole number of a dataclass is one: from 1, or from 0 where its default is 0."""
     for number in fields(shape):  # type: ignore[arg-type]  # every shape is a dataclass
         value = getattr(shape, number.name)
-        lowest = 1 if number.default is MISSING or number.default else 0
+        lowest = 1 if (number.default is MISSING or number.default) and number.name not in or_zero else 0
         if number.type is int and not (type(value) is int and lowest <= value <= MAX_NUMBER):
             raise ValueError(f"{number.name} {value!r} is no whole number from {lowest}")
         if number.type is bool and type(value) is not bool:

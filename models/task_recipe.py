@@ -106,7 +106,7 @@ class OptimizerPlan:
     plateau: int = 0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_numbers(self, ("patience",))
         if not self.learning_rate > 0 or self.weight_decay < 0 or self.clip < 0:
             raise ValueError("optimizer.learning_rate must be above 0, weight_decay and clip not below it")
 

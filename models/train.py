@@ -27,6 +27,8 @@ from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
 from models.shapes import GruShape
+from models.task_recipe import is_task_recipe
+from models.task_train import Options, train_task
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of
 from models.vocabulary import (
@@ -49,15 +51,23 @@ def train(
     out: Path | None = None,
     init: Path | None = None,
     seed: int | None = None,
+    **more: Any,
 ) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
 
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
     shipped bundle, unless another is given. An interrupted training goes on from its checkpoint beside `out` when
-    called again. Raises RecipeError, CorpusError, BundleError before any time is spent.
+    called again. `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
+    CorpusError, BundleError before any time is spent.
     """
-    plan = read_recipe(find_recipe(recipe))
+    path = find_recipe(recipe)
+    if is_task_recipe(path):
+        folder = _checked_folder(out or Path("bundles") / path.stem)
+        return train_task(path, folder, Options(data, init, seed, **more))
+    if more:
+        raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
+    plan = read_recipe(path)
     plan = plan if seed is None else replace(plan, seed=seed)
     folder = _checked_folder(out or Path("bundles") / plan.name)
     place = find_data(data)

@@ -81,7 +81,24 @@ HEAVY = {
 }
 
 #: What the daemon never reaches: training and its libraries.
-TRAINING = {f"models.{name}" for name in ("train", "trainer", "evaluate", "calibrate", "corpora", "baselines")}
+TRAINING = {
+    f"models.{name}"
+    for name in (
+        "train",
+        "trainer",
+        "training_loop",
+        "task_train",
+        "task_trainer",
+        "task_recipe",
+        "fitting",
+        "neural_fit",
+        "evaluate",
+        "task_report",
+        "calibrate",
+        "corpora",
+        "baselines",
+    )
+}
 
 
 @functools.cache

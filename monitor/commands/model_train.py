@@ -28,8 +28,26 @@ from monitor.commands.options import config_option, example, json_option, load_c
     help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
 )
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option(
+    "--scale", type=click.Choice(["small", "full"]), help="small: the recipe's own small size.  [default: full]"
+)
+@click.option(
+    "--vectors",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File in GloVe's text format, in place of the recipe's pretrained vectors.",
+)
+@click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
-    config_path: Path, recipe: str, data: Path | None, out: Path | None, init: str | None, seed: int | None
+    config_path: Path,
+    recipe: str,
+    data: Path | None,
+    out: Path | None,
+    init: str | None,
+    seed: int | None,
+    scale: str | None,
+    vectors: Path | None,
+    *,
+    no_variants: bool,
 ) -> None:
     """Train a bundle from RECIPE, a shipped recipe's name or a YAML file.
 
@@ -43,7 +61,10 @@ def train(
     with told_as_config_errors():
         from models import train as training
 
-        click.echo(training.train(recipe, data, out, find_bundle(init, config) if init else None, seed))
+        start = find_bundle(init, config) if init else None
+        options = {"scale": scale, "vectors": vectors, "with_variants": False if no_variants else None}
+        more = {name: value for name, value in options.items() if value is not None}
+        click.echo(training.train(recipe, data, out, start, seed, **more))
 
 
 @click.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))

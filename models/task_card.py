@@ -1,0 +1,131 @@
+"""The model card of a bundle that a task recipe made, in Markdown. Every figure comes from manifest and report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.manifest import Manifest
+from models.model_card import class_table, render
+
+RUN_COLUMNS = ("run", "runs", "accuracy", "macro recall", "macro F1", "best on development", "the seed says")
+
+
+def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
+    """The card (Mitchell et al. 2019, arXiv:1810.03993) of a bundle and its report, its variants beside it."""
+    recipe = manifest.trained["recipe"]
+    first = report["sets"][report["headline_set"]]["network"]
+    return CARD_TEXT.format(
+        name=manifest.name,
+        description=recipe["description"],
+        classes=", ".join(manifest.classes),
+        languages=", ".join(manifest.languages),
+        network=_in_words(manifest),
+        parameters=report["parameters"],
+        mebibytes=report["bytes"] / 2**20,
+        reading=_reading(recipe),
+        recipe=recipe["name"],
+        scale="" if manifest.trained.get("scale", "full") == "full" else " --scale small",
+        seed=recipe["seed"],
+        training_posts=manifest.trained["training_posts"],
+        held_out=manifest.trained["held_out_posts"],
+        start=_start(manifest),
+        files=", ".join(manifest.trained.get("data_sha256", {})),
+        table=render(report),
+        class_table=class_table(first),
+        history=_history(manifest.trained.get("history", [])),
+        runs=_runs(report),
+    )
+
+
+def _in_words(manifest: Manifest) -> str:
+    numbers = manifest.network
+    shown = ", ".join(f"{name} {value}" for name, value in numbers.items() if name != "kind" and value not in {0, ""})
+    return f"A network of the kind `{numbers.get('kind', 'gru')}`: {shown}"
+
+
+def _reading(recipe: Mapping[str, Any]) -> str:
+    removed = f", without {', '.join(recipe['remove'])}" if recipe["remove"] else ""
+    return (
+        f"Texts are prepared by `{recipe['preparation']}`{removed}; of a longer one the {recipe['keep']}"
+        f" {recipe['length']} tokens are read."
+    )
+
+
+def _start(manifest: Manifest) -> str:
+    start = manifest.trained.get("start")
+    vectors = manifest.trained.get("vectors", "none")
+    if start:
+        return f"\nIts words and first weights are those of the bundle {start['name']} ({start['sha256'][:8]})."
+    return "" if vectors == "none" else f"\nIts first word vectors are {vectors}."
+
+
+def _history(history: Sequence[Mapping[str, Any]]) -> str:
+    if not history:
+        return ""
+    names = [name for name in history[0] if name != "epoch"]
+    lines = [f"| epoch | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {epoch['epoch'] + 1} | " + " | ".join(f"{epoch[name]:.4f}" for name in names) + " |" for epoch in history
+    ]
+    return "\nEpoch by epoch, on the posts held out but for the first column:\n\n" + "\n".join(lines) + "\n"
+
+
+def _runs(report: Mapping[str, Any]) -> str:
+    """The table of the recipe's own runs and its variants, where there is more than one."""
+    rows = report.get("runs", [])
+    parts = list(_run_lines(rows)) if len(rows) > 1 or any(row["runs"] > 1 for row in rows) else []
+    if report.get("must_reach"):
+        parts.append(f"\nThe recipe is held to: {report['must_reach']}.")
+    return "\n## Beside its variants\n" + "\n".join(parts) + "\n" if parts else ""
+
+
+def _run_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "Means over the runs of each, with standard deviations; on the test posts unless said otherwise.\n"
+    yield f"| {' | '.join(RUN_COLUMNS)} |"
+    yield "|---" * len(RUN_COLUMNS) + "|"
+    for row in rows:
+        cells = [_spread(row[key]) for key in ("accuracy", "macro_recall", "macro_f1", "development")]
+        yield f"| {row['name']} | {row['runs']} {row['over']} | {' | '.join(cells)} | {row['seed_says']} |"
+    yield ""
+    yield from (f"- {row['name']}: {_changes(row['changes'])}" for row in rows if row["changes"])
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.4f}"
+    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.4f} ± {spread:.4f}"
+
+
+def _changes(changes: Mapping[str, Any], prefix: str = "") -> str:
+    return ", ".join(
+        _changes(value, f"{prefix}{key}.") if isinstance(value, Mapping) else f"{prefix}{key} {value}"
+        for key, value in changes.items()
+    )
+
+
+CARD_TEXT = """# {name}
+
+{description}. Classes: {classes}. Languages: {languages}.
+
+## What it is
+{network}; {parameters:,} parameters, {mebibytes:.1f} MiB in fp16. {reading}
+
+## What it was trained on
+`sentiment-monitor model train {recipe}{scale}`, seed {seed}, with {files}: {training_posts:,} posts to train on, and
+{held_out:,} held out for early stopping and for the calibration. The test posts were read once, at the end.{start}
+{history}
+## How good it is
+{table}
+
+Log loss and ECE of pos_prob weigh the classes alike, as the calibration does. By class:
+
+{class_table}
+{runs}
+## What it is for, and what it is bad at
+For texts like those that it was trained on, to be compared with other networks; to watch a brand, the bundle that
+ships reads posts of any year better. It reads English; other languages get scores that mean little. It is not made
+for judging persons.
+"""
