@@ -11,9 +11,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INPUTS := pyproject.toml constraints.txt $(wildcard models/*.c)
 CHECKED := .[test,lint]
+# The extra hub, but for what the tests have anyway.
+HUB := datasets pyarrow dill multiprocess xxhash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long audit lint bench bench-long soak clean
+.PHONY: help setup run test test-long test-hub audit lint bench bench-long soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +31,10 @@ test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" 
 
 test-long: $(VENV)/.tests ## a crash at every step, and three replicas under every fault: two minutes more
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
+
+test-hub: $(VENV)/.tests ## Hugging Face data sets, with packages that stay out of the other tests
+	@test -d $(VENV)/hub || $(PIP) install --constraint constraints.txt --no-deps --target $(VENV)/hub $(HUB)
+	@PYTHONPATH=$(VENV)/hub exec $(BIN)/python -m pytest tests/test_models_hub.py $(ARGS)
 
 audit: ## known vulnerabilities of the pinned packages, where https://osv.dev can be reached
 	@exec $(PYTHON) tests/audit.py

@@ -11,39 +11,14 @@ import torch
 from torch import Tensor
 
 from models.linear import LinearClassifier
+from models.linear_plan import LinearPlan
 from models.measures import FloatArray, IntArray
 from models.recipe import RecipeError
-from models.shapes import FREQUENCIES, LinearShape, check_name, check_numbers
+from models.shapes import LinearShape
 from models.word_tokenizer import WordEncoder
 
 LOG = logging.getLogger(__name__)
-CLASSIFIERS = ("logistic", "svm")
-SOLVERS = ("lbfgs", "liblinear", "saga")
 MAX_ROUNDS = 1_000
-
-
-@dataclass(frozen=True)
-class LinearPlan:
-    """A `linear.LinearClassifier`: features as in `LinearShape`, and what scikit-learn fits to them.
-
-    `c` is the inverse strength of the L2 penalty; `solver` is that of the logistic regression.
-    """
-
-    classifier: str = "logistic"
-    c: float = 1.0
-    solver: str = "lbfgs"
-    frequency: str = "log"
-    idf: bool = True
-    unit_length: bool = True
-    balanced: bool = False  # every class weighs alike
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        check_name("network.classifier", self.classifier, CLASSIFIERS)
-        check_name("network.solver", self.solver, SOLVERS)
-        check_name("network.frequency", self.frequency, FREQUENCIES)
-        if not isinstance(self.c, int | float) or not self.c > 0:
-            raise ValueError(f"network.c {self.c!r} must be above 0")
 
 
 def require_scikit_learn() -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.linear_plan import LinearPlan
 from models.recipe import RecipeError, build, read_tree
 from models.shapes import CELLS, PADDINGS, POOLINGS, check_name, check_numbers
 from models.word_preparation import WORD_PREPARATIONS
@@ -85,7 +86,7 @@ class CnnPlan:
 
 
 #: what `network` may hold, by its `kind`
-NETWORKS: Mapping[str, type[Any]] = {"recurrent": RecurrentPlan, "cnn": CnnPlan}
+NETWORKS: Mapping[str, type[Any]] = {"recurrent": RecurrentPlan, "cnn": CnnPlan, "linear": LinearPlan}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from cli_runs import Cli, make_cli
+from test_models_linear import make_linear_bundle
 from tiny_models import labelled_rows, make_bundle, write_labelled
 
+from models.linear_plan import LinearPlan
 from monitor.commands import model_compare
 
 
@@ -61,6 +63,19 @@ def test_words_are_looked_up_and_explained(cli: Cli) -> None:
     assert len(cli.ok("model", "neighbours", "love", "-n", "3", "--json").splitlines()) == 3
     found = json.loads(cli.ok("model", "explain", "I love it", "--json"))
     assert found["base"] + sum(word["adds"] for word in found["words"]) == pytest.approx(found["log_odds"], abs=0.01)
+
+
+def test_words_of_a_linear_bundle(cli: Cli) -> None:
+    """The most positive and the most negative ones; each word of a text adds its weight, exactly."""
+    make_linear_bundle(cli.config.parent / "words", LinearPlan())
+    assert "love" in cli.ok("model", "words", "words")
+    found = json.loads(cli.ok("model", "words", "words", "-n", "4", "--json"))
+    assert [len(found[side]) for side in ("positive", "negative")] == [4, 4]
+    assert min(found["positive"].values()) > 0 > max(found["negative"].values())
+    told = json.loads(cli.ok("model", "explain", "I love acme", "words", "--json"))
+    assert told["base"] + sum(word["adds"] for word in told["words"]) == pytest.approx(told["log_odds"], abs=1e-9)
+    assert "of the kind linear" in cli.fails(78, "model", "words", "tiny")
+    assert "has no word embeddings" in cli.fails(78, "model", "neighbours", "love", "words")
 
 
 def test_a_bundle_in_another_form(cli: Cli, labelled: str) -> None:

@@ -9,7 +9,11 @@ from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
 from forked_daemon import ForkedDaemon
 from stored import check_days, check_file, check_totals, is_refreshed, n_posts, posts, select, url_in
+from test_models_linear import make_linear_bundle
 from traffic import FIELDS, csv_bytes, drop, rows
+
+from models.corpora import CLASSES
+from models.linear_plan import LinearPlan
 
 N_ROWS = 3_000
 
@@ -43,6 +47,22 @@ def test_a_file_is_counted_as_pandas_counts_it(
     check_days(url_in(folder), posts(url_in(folder)))
     (report,) = (folder / "inbox" / "done").glob("*-posts-corrected.csv.report.txt")
     assert f"rows counted:     10\nrows seen before: {N_ROWS - 10}\nrows refused:     0\n" in report.read_text()
+
+
+@pytest.mark.parametrize("classes", [("negative", "positive"), CLASSES], ids=["two classes", "three"])
+def test_a_linear_bundle_is_served(
+    folder: Path, run_once: RunOnce, capsys: pytest.CaptureFixture[str], classes: tuple[str, ...]
+) -> None:
+    """Weights of words in place of a network: named in the configuration, rows and days as with any other."""
+    bundle = make_linear_bundle(folder / "words", LinearPlan(), classes)
+    config = write_config(folder, scoring={"bundle": str(bundle)})
+    drop(folder, "posts.csv", csv_bytes(rows(300)))
+    assert run_once(config) == 0
+    assert "inbox: 300 counted, 0 seen before, 0 refused" in capsys.readouterr().out
+    check_totals(url_in(folder))
+    check_days(url_in(folder), posts(url_in(folder)))
+    (model,) = set(select(url_in(folder), "SELECT model FROM posts")["model"])
+    assert str(model).startswith("words@")
 
 
 @pytest.mark.parametrize("has_offset", [True, False], ids=["with offsets", "without offsets"])

@@ -22,7 +22,8 @@ from models.corpora import CLASSES
 from models.explain import explain
 from models.kinds import load_network
 from models.linear import LinearClassifier
-from models.linear_training import CLASSIFIERS, LinearPlan, fit, make_pipeline, network_of
+from models.linear_plan import CLASSIFIERS, LinearPlan
+from models.linear_training import fit, make_pipeline, network_of
 from models.linear_words import contributions, weightiest
 from models.manifest import LOADED_FILES, MANIFEST, Manifest, read_manifest
 from models.network_weights import read_weights
@@ -91,7 +92,8 @@ def logits_of(network: LinearClassifier, encoder: WordEncoder, texts: Sequence[s
 
 
 STRANGE = [
-    "", "?!", "zebra", "love love love", "acme love hate acme love", "Great great GREAT acme nice", "\ud800", "x " * 300,
+    "", "?!", "zebra", "love love love", "acme love hate acme love", "Great great GREAT acme nice", "\ud800",
+    "x " * 300,
 ]  # fmt: skip
 
 

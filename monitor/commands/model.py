@@ -91,6 +91,7 @@ for _command in (
     model_compare.errors,
     model_look.explore,
     model_look.neighbours,
+    model_look.words,
     model_look.explain,
     model_convert.export,
     model_convert.quantize,
