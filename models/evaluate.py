@@ -22,6 +22,7 @@ from models.corpora import (
     load_test,
 )
 from models.figures import draw_all
+from models.hub import path_of
 from models.manifest import CARD, REPORT, Manifest, canonical_json
 from models.measures import (
     FloatArray,
@@ -46,16 +47,16 @@ POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installe
 CHECK_SETS = ("plain_posts", "hard_posts")
 
 
-def evaluate(bundle: Path, data: Path | None = None) -> dict[str, Any]:
+def evaluate(bundle: Path, data: Path | str | None = None) -> dict[str, Any]:
     """Measure a bundle on `2016test` and the two hundred plain and hard posts, the baselines beside it.
 
     `data` is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then
-    what is measured. A bundle of a task recipe is measured on that task's test posts instead. The report holds nothing
-    but what JSON can. Raises BundleError, CorpusError.
+    what is measured. A bundle of a task recipe is measured on that task's test posts instead, or on those of a `hub:`
+    data set. The report holds nothing but what JSON can. Raises BundleError, CorpusError.
     """
     if is_task_bundle(read_manifest(bundle)):
         return evaluate_task(bundle, data)
-    place = find_data(data)
+    place = find_data(None if data is None else path_of(data))
     if place.is_file():
         return report_on(bundle, {place.stem: load_csv(place)}, _baselines(None, None))
     sets = {TEST_SPLIT: load_test(place)} | check_sets()

@@ -25,6 +25,18 @@ SHORT_NAMES = {"neg": "negative", "neu": "neutral", "pos": "positive"}
 Rows = list[tuple[str, str]]  # (text, label name)
 
 
+def is_on_hub(data: Path | str | None) -> bool:
+    """Whether `hub:` and a name stand for the posts, in place of a path."""
+    return str(data).startswith(PREFIX)
+
+
+def path_of(data: Path | str) -> Path:
+    """The path of labelled posts. Raises CorpusError for `hub:`, where only a path will do."""
+    if is_on_hub(data):
+        raise CorpusError(f"{data}: data sets by name are for the recipes of one task, and for bundles made by them")
+    return Path(data)
+
+
 def read_hub(name: str) -> dict[str, Rows]:
     """Rows of the splits `train` and, if it has one, `test` of a data set, whose labels are among `CLASSES`.
 

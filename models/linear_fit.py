@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from models.balancing import augmented, balanced_rows
 from models.fitting import Checkpoint, Fitted, Labelled, Posts, Start
@@ -13,11 +14,16 @@ from models.word_tokenizer import WordEncoder
 from models.word_vocabulary import learn_words, word_level
 
 
+def check_linear(recipe: TaskRecipe, start: Path | None) -> None:
+    """Raise RecipeError where scikit-learn is missing, or something is given to start from."""
+    require_scikit_learn()
+    if start is not None:
+        raise RecipeError(f"{recipe.name} is linear: it starts from nothing, so leave out --init and --vectors")
+
+
 def fit_linear(recipe: TaskRecipe, posts: Posts, start: Start, checkpoint: Checkpoint) -> Fitted:  # noqa: ARG001  # minutes
     """Learn the terms of the training posts, then their weights: a `fitting.Fitter`. Needs the extra `train`."""
-    require_scikit_learn()
-    if start.folder is not None or start.vectors is not None:
-        raise RecipeError(f"{recipe.name} is linear: it starts from nothing, so leave out --init and --vectors")
+    check_linear(recipe, start.folder or start.vectors)
     texts, labels = _balanced(recipe, posts.train)
     vocabulary = learn_words(
         texts,

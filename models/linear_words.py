@@ -53,7 +53,9 @@ def weightiest(path: Path, n_words: int) -> tuple[WordValues, WordValues]:
     order = [i for i in np.argsort(-sides, kind="stable").tolist() if i != UNKNOWN_ID]
     name = {i: term for term, i in encoder.tokenizer.get_vocab().items()}
     listed = [(name[i], float(sides[i])) for i in order]
-    return listed[:n_words], listed[::-1][:n_words]
+    positive = [(term, value) for term, value in listed if value > 0]
+    negative = [(term, value) for term, value in reversed(listed) if value < 0]
+    return positive[:n_words], negative[:n_words]
 
 
 def _load(path: Path) -> tuple[Bundle, WordEncoder, LinearClassifier]:

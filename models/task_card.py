@@ -32,6 +32,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         table=render(report),
         class_table=class_table(first),
         history=_history(manifest.trained.get("history", [])),
+        words=_words(report.get("words", {})),
         runs=_runs(report),
     )
 
@@ -67,6 +68,13 @@ def _history(history: Sequence[Mapping[str, Any]]) -> str:
         f"| {epoch['epoch'] + 1} | " + " | ".join(f"{epoch[name]:.4f}" for name in names) + " |" for epoch in history
     ]
     return "\nEpoch by epoch, on the posts held out but for the first column:\n\n" + "\n".join(lines) + "\n"
+
+
+def _words(words: Mapping[str, Sequence[tuple[str, float]]]) -> str:
+    """The words of most weight of a linear bundle, strongest first."""
+    lines = [f"- {side}: {', '.join(f'{word} {value:+.2f}' for word, value in found)}" for side, found in words.items()]
+    told = "\n## Its most positive and most negative words\nWhat each adds to the log-odds of pos_prob, alone:\n\n"
+    return told + "\n".join(lines) + "\n" if lines else ""
 
 
 def _runs(report: Mapping[str, Any]) -> str:
@@ -123,7 +131,7 @@ CARD_TEXT = """# {name}
 Log loss and ECE of pos_prob weigh the classes alike, as the calibration does. By class:
 
 {class_table}
-{runs}
+{words}{runs}
 ## What it is for, and what it is bad at
 For texts like those that it was trained on, to be compared with other networks; to watch a brand, the bundle that
 ships reads posts of any year better. It reads English; other languages get scores that mean little. It is not made

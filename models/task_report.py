@@ -9,6 +9,8 @@ import numpy as np
 from models.bundle import Bundle
 from models.corpora import CLASSES, Corpus, find_data, load_csv
 from models.figures import draw_all
+from models.hub import is_on_hub
+from models.linear_words import weightiest
 from models.manifest import CARD, REPORT, Manifest, canonical_json, read_manifest
 from models.measures import (
     FloatArray,
@@ -27,6 +29,8 @@ from models.tasks import class_indices, load_task
 
 HEADLINE = ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")
 NETWORK = "network"
+LINEAR = "linear"
+LISTED_WORDS = 30  #: of the most positive and of the most negative ones of a linear bundle
 
 
 def is_task_bundle(manifest: Manifest) -> bool:
@@ -34,10 +38,15 @@ def is_task_bundle(manifest: Manifest) -> bool:
     return "task" in manifest.trained.get("recipe", {})
 
 
-def evaluate_task(path: Path, data: Path | None) -> dict[str, Any]:
-    """Measure a bundle on the test posts of its task and split, or on a CSV of one's own. Raises CorpusError."""
+def evaluate_task(path: Path, data: Path | str | None) -> dict[str, Any]:
+    """Measure a bundle on the test posts of its task and split, on a CSV of one's own, or on a data set's test posts.
+
+    Raises CorpusError.
+    """
     manifest = read_manifest(path)
-    place = find_data(data)
+    if is_on_hub(data):
+        return report_on_task(path, str(data), load_task(manifest.trained["recipe"]["task"], data).read_test())
+    place = find_data(None if data is None else Path(data))
     if place.is_file():
         return report_on_task(path, place.stem, load_csv(place))
     task = manifest.trained["recipe"]["task"]
@@ -51,6 +60,7 @@ def report_on_task(path: Path, name: str, corpus: Corpus) -> dict[str, Any]:
     known = [i for i, label in enumerate(corpus.labels) if CLASSES[label] in manifest.classes]
     corpus = corpus.select(known)
     figures = measure_bundle(bundle, corpus)
+    words = weightiest(path, LISTED_WORDS) if manifest.network.get("kind") == LINEAR else None
     return {
         "bundle": manifest.name,
         "sha256": manifest.sha256,
@@ -60,7 +70,7 @@ def report_on_task(path: Path, name: str, corpus: Corpus) -> dict[str, Any]:
         "bytes": sum((path / file).stat().st_size for file in manifest.files),
         "posts_per_cpu_second": posts_per_cpu_second(bundle, corpus.texts),
         "sets": {name: {NETWORK: figures}},
-    }
+    } | ({"words": dict(zip(("positive", "negative"), words, strict=True))} if words else {})
 
 
 def measure_bundle(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from models.corpora import Corpus
 from models.evaluate import load_report
 from models.fitting import Checkpoint, Fitter, Labelled, Posts, Start, write_bundle
+from models.linear_fit import check_linear, fit_linear
 from models.manifest import CLASSES_TWO, MANIFEST, REPORT, BundleError, file_sha256, read_manifest
 from models.neural_fit import fit_network
 from models.recipe import RecipeError
@@ -22,7 +23,7 @@ from models.tasks import Split, class_indices, find_task, load_task
 from models.vectors import check_vectors
 
 LOG = logging.getLogger(__name__)
-FITTERS: Mapping[str, Fitter] = {"recurrent": fit_network, "cnn": fit_network}
+FITTERS: Mapping[str, Fitter] = {"recurrent": fit_network, "cnn": fit_network, "linear": fit_linear}
 _ONLY_SHOWN = ("description", "repeats", "seed_says", "must_reach")  # of a recipe: no run differs by it
 FIGURES = ("accuracy", "macro_recall", "macro_f1")
 
@@ -72,6 +73,8 @@ def train_task(path: Path, out: Path, options: Options) -> Path:
 
 def _start(recipe: TaskRecipe, options: Options) -> Start:
     """Check what the training begins from. Raises RecipeError, BundleError."""
+    if recipe.kind == "linear":
+        check_linear(recipe, options.init or options.vectors)
     if options.init is not None:
         manifest = read_manifest(options.init)
         if manifest.network.get("kind", "gru") != recipe.kind:
@@ -123,7 +126,7 @@ def _run(run: Run, split: Split, start: Start, options: Options) -> None:
         trained["start"] = {"name": start.manifest.name, "sha256": start.manifest.sha256}
     write_bundle(run.folder, recipe, split.classes, fitted, posts, trained)
     LOG.info("measuring %s", run.folder.name)
-    save_task_report(run.folder, report_on_task(run.folder, f"{recipe.task} test", split.read_test()))
+    save_task_report(run.folder, report_on_task(run.folder, split.test_name, split.read_test()))
     checkpoint.path.unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ from models.corpora import (
     read_rows,
 )
 from models.divisions import fold
-from models.hub import PREFIX, Rows, read_hub
+from models.hub import PREFIX, Rows, is_on_hub, read_hub
 from models.manifest import CLASSES_THREE, CLASSES_TWO, file_sha256
 from models.measures import IntArray
 
@@ -36,12 +36,13 @@ _TAG, _NOT_IN_KEY = re.compile(r"<[^<>]+>"), re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class Split:
-    """One division. `read_test` is for the final figure and is called once.
+    """One division. `read_test` is for the final figure and is called once; `test_name` says of what it is.
 
     `classes` are the task's; labels of the corpora are indices into `CLASSES`: `class_indices` has them as a network
     of the task does. `hashes`: SHA-256 of each file read.
     """
 
+    test_name: str
     classes: tuple[str, ...]
     train: Corpus
     development: Corpus
@@ -82,25 +83,28 @@ def load_task(name: str, data: Path | str | None = None, split: int = 0) -> Spli
     task = find_task(name)
     if not 0 <= split < max(task.n_splits, 1):
         raise CorpusError(f"{name} has {task.n_splits} splits, numbered from 0: there is no number {split}")
-    if data is not None and str(data).startswith(PREFIX):
+    if is_on_hub(data):
         return _of_hub(str(data).removeprefix(PREFIX), split)
     place = find_data(None if data is None else Path(data))
     if place.is_file():
         own = load_own(place)
         rest, test = fold(own, split, N_FOLDS, "test")
-        return _divided(_classes_of(own, str(place)), rest, lambda: test, {place.name: file_sha256(place)})
+        hashes = {place.name: file_sha256(place)}
+        return _divided(f"{place.stem} test", _classes_of(own, str(place)), rest, lambda: test, hashes)
     missing = [file for file in task.files if not (place / file).is_file()]
     if missing:
         raise CorpusError(f"{name} needs {', '.join(missing)} in {place}")
     rest, read_test = task.read(place, split)
-    return _divided(task.classes, rest, read_test, {file: file_sha256(place / file) for file in task.files})
+    return _divided(
+        f"{name} test", task.classes, rest, read_test, {file: file_sha256(place / file) for file in task.files}
+    )
 
 
 def _divided(
-    classes: tuple[str, ...], rest: Corpus, read_test: Callable[[], Corpus], hashes: Mapping[str, str]
+    test_name: str, classes: tuple[str, ...], rest: Corpus, read_test: Callable[[], Corpus], hashes: Mapping[str, str]
 ) -> Split:
     train, development = fold(rest, 0, DEVELOPMENT_PARTS, "development")
-    return Split(classes, train, development, read_test, hashes)
+    return Split(test_name, classes, train, development, read_test, hashes)
 
 
 def _classes_of(corpus: Corpus, where: str) -> tuple[str, ...]:
@@ -121,7 +125,8 @@ def _of_hub(name: str, split: int) -> Split:
     else:
         rest, test = fold(rest, split, N_FOLDS, "test")
     digest = hashlib.sha256(repr(sorted(splits.items())).encode("utf-8", "replace")).hexdigest()
-    return _divided(_classes_of(rest, f"{PREFIX}{name}"), rest, lambda: test, {f"{PREFIX}{name}": digest})
+    named = f"{PREFIX}{name}"
+    return _divided(f"{named} test", _classes_of(rest, named), rest, lambda: test, {named: digest})
 
 
 def _key_of_long_text(text: str) -> str:

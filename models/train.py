@@ -14,6 +14,7 @@ from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, hold_out, load_own, load_sources
 from models.evaluate import evaluate, report_on, save_report
+from models.hub import path_of
 from models.manifest import (
     MAX_NAME_CHARS,
     TOKENIZER,
@@ -47,7 +48,7 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 def train(
     recipe: str | Path,
-    data: Path | None = None,
+    data: Path | str | None = None,
     out: Path | None = None,
     init: Path | None = None,
     seed: int | None = None,
@@ -55,7 +56,8 @@ def train(
 ) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
 
-    `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns;
+    `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns,
+    for the recipes of one task also `hub:` and the name of a data set;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
     shipped bundle, unless another is given. An interrupted training goes on from its checkpoint beside `out` when
     called again. `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
@@ -65,6 +67,7 @@ def train(
     if is_task_recipe(path):
         folder = _checked_folder(out or Path("bundles") / path.stem)
         return train_task(path, folder, Options(data, init, seed, **more))
+    data = None if data is None else path_of(data)
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     plan = read_recipe(path)

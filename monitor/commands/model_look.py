@@ -1,5 +1,6 @@
 """`model explore`, `neighbours`, `words` and `explain`: what posts are like, and what a bundle makes of words."""
 
+from itertools import zip_longest
 from pathlib import Path
 
 import click
@@ -76,7 +77,7 @@ def words(config_path: Path, bundle: str | None, n_words: int, *, as_json: bool)
         return
     rows = [
         {"positive": good, "adds": up, "negative": bad, "takes": down}
-        for (good, up), (bad, down) in zip(positive, negative, strict=True)
+        for (good, up), (bad, down) in zip_longest(positive, negative, fillvalue=("", None))
     ]
     print_rows(("positive", "adds", "negative", "takes"), rows)
 

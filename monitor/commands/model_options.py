@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,21 @@ data_option = click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
     help="Folder of the corpora, or a CSV with columns text and label.  [default: SENTIMENT_DATA]",
+)
+
+
+class PostsOrHub(click.Path):
+    """A path that is there, or `hub:` and the name of a data set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if str(value).startswith("hub:") else super().convert(value, param, ctx)
+
+
+hub_data_option = click.option(
+    "--data",
+    type=PostsOrHub(exists=True, path_type=Path),
+    help="Folder of the corpora, a CSV with columns text and label, or hub:NAME, a data set of Hugging Face (imdb,"
+    " sentiment140) for the recipes of one task.  [default: SENTIMENT_DATA]",
 )
 bundle_argument = click.argument("bundle", required=False)
 

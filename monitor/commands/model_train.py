@@ -8,7 +8,7 @@ from typing import TextIO, cast
 
 import click
 
-from monitor.commands.model_options import bundle_argument, data_option, find_bundle, told_as_config_errors
+from monitor.commands.model_options import bundle_argument, find_bundle, hub_data_option, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 
 
@@ -17,7 +17,7 @@ from monitor.commands.options import config_option, example, json_option, load_c
 )
 @config_option
 @click.argument("recipe")
-@data_option
+@hub_data_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -40,7 +40,7 @@ from monitor.commands.options import config_option, example, json_option, load_c
 def train(
     config_path: Path,
     recipe: str,
-    data: Path | None,
+    data: Path | str | None,
     out: Path | None,
     init: str | None,
     seed: int | None,
@@ -70,9 +70,9 @@ def train(
 @click.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
 @config_option
 @bundle_argument
-@data_option
+@hub_data_option
 @json_option
-def evaluate(config_path: Path, bundle: str | None, data: Path | None, *, as_json: bool) -> None:
+def evaluate(config_path: Path, bundle: str | None, data: Path | str | None, *, as_json: bool) -> None:
     """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
     config = load_config(config_path)
     with told_as_config_errors():
