@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ class Explanation:
     """`base` and the `words`' contributions add up to `log_odds` of `pos_prob`, within 0.01.
 
     `base` is the log-odds of as many tokens whose embedding is zero, of a linear bundle that of a text without known
-    words. `steps` of the path were needed: none for a linear bundle, whose contributions are exact.
+    words. `steps` of the path were needed: none for a linear bundle, whose contributions are exact. `attention`: of a
+    bundle that pools by attention, the weight of each word's states; it says where the network looks, not which way a
+    word pushes.
     """
 
     pos_prob: float
@@ -37,6 +39,7 @@ class Explanation:
     base: float
     words: tuple[tuple[str, float], ...]
     steps: int
+    attention: tuple[tuple[str, float], ...] = ()
 
 
 def explain(path: Path, text: str) -> Explanation:
@@ -49,7 +52,7 @@ def explain(path: Path, text: str) -> Explanation:
     if manifest.network.get("kind") == linear_words.KIND:
         base, log_odds, added = linear_words.contributions(path, text)
         return Explanation(_pos_prob(log_odds), log_odds, base, tuple(added), 0)
-    refuse_other_kinds(manifest, "explained", ("gru", linear_words.KIND))
+    refuse_other_kinds(manifest, "explained", ("gru", "recurrent", "cnn", linear_words.KIND))
     bundle = Bundle.load(path, "cpu")
     network = load_network(path, manifest).double().eval()
     words = bundle.encoder.token_words(text)
@@ -58,8 +61,18 @@ def explain(path: Path, text: str) -> Explanation:
     with torch.no_grad():
         embedded = network.embedding(ids)  # (1, T, E)
         ends = score(ids, torch.cat([torch.zeros_like(embedded), embedded])).tolist()
+        attention = _attention(network, ids)
     n_steps, per_token = _integrate(score, ids, embedded, ends[1] - ends[0])
-    return Explanation(_pos_prob(ends[1]), ends[1], ends[0], tuple(_by_word(words, per_token)), n_steps)
+    contributions, weights = (tuple(_by_word(words, values)) for values in (per_token, attention))
+    return Explanation(_pos_prob(ends[1]), ends[1], ends[0], contributions, n_steps, weights)
+
+
+def _attention(network: Any, ids: Tensor) -> list[float]:
+    """The weight of each token of one post (1, T); none for a network that does not pool by attention."""
+    if getattr(network.shape, "pooling", "") != "attention":
+        return []
+    weights: list[float] = network.attention_weights(ids, torch.tensor([ids.shape[1]]))[0].tolist()
+    return weights
 
 
 def _pos_prob(log_odds: float) -> float:
@@ -120,6 +133,6 @@ def _path_integral(log_odds: LogOdds, ids: Tensor, embedded: Tensor, n_steps: in
 
 def _by_word(words: list[tuple[int, str]], per_token: list[float]) -> list[tuple[str, float]]:
     sums: dict[tuple[int, str], float] = {}
-    for word, value in zip(words, per_token, strict=True):
+    for word, value in zip(words if per_token else [], per_token, strict=True):
         sums[word] = sums.get(word, 0.0) + value
     return [(word, value) for (_, word), value in sums.items()]

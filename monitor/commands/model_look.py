@@ -90,7 +90,8 @@ def words(config_path: Path, bundle: str | None, n_words: int, *, as_json: bool)
 def explain(config_path: Path, text: str, bundle: str | None, *, as_json: bool) -> None:
     """Say what each word adds to the log-odds of pos_prob; with the base they add up to it.
 
-    By integrated gradients, within 0.01; of a linear bundle exactly.
+    By integrated gradients, within 0.01; of a linear bundle exactly. A bundle that pools by attention shows each word's
+    attention weight too: where it looks, not which way that pushes.
     """
     if not clean(text):  # blanks, controls, zero width: nothing that anybody can read
         raise click.UsageError("the text is empty: there is nothing to explain")
@@ -101,8 +102,11 @@ def explain(config_path: Path, text: str, bundle: str | None, *, as_json: bool) 
         found = explaining.explain(find_bundle(bundle or config.scoring.bundle, config), text)
     totals = {"base": found.base, "log_odds": found.log_odds, "pos_prob": found.pos_prob}
     rows = [{"word": word, "adds": value} for word, value in found.words]
+    columns = ("word", "adds", "attention") if found.attention else ("word", "adds")
+    for row, (_, weight) in zip(rows, found.attention, strict=False):
+        row["attention"] = weight
     if as_json:
         print_object(totals | {"words": rows, "steps": found.steps})
         return
-    print_rows(("word", "adds"), rows)
+    print_rows(columns, rows)
     print_fields(totals)
