@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.calibration import Calibration
+from models.calibration import MAX_SCALE, Calibration
 from models.measures import FloatArray, IntArray, balanced_weights, log_loss
 
 STEPS = 60
@@ -34,12 +34,16 @@ def _calibration(theta: FloatArray) -> Calibration:
 
 
 def _improve(theta: FloatArray, step: FloatArray, logits: FloatArray, truth: IntArray) -> FloatArray:
-    """The first of theta - step, - step/2, ... that does not raise the loss and keeps the temperature positive."""
+    """The first of theta - step, - step/2, ... that does not raise the loss and stays where a bundle may be loaded.
+
+    Posts that a network tells apart without a mistake would drive the numbers to infinity.
+    """
     weights = balanced_weights(truth, logits.shape[1])
     before = log_loss(truth, _calibration(theta).apply(logits), weights)
     for k in range(30):
         tried: FloatArray = theta - step / 2**k
-        if tried[0] > 1e-3 and log_loss(truth, _calibration(tried).apply(logits), weights) <= before:
+        is_sane = 1 / MAX_SCALE < tried[0] < MAX_SCALE and float(np.abs(tried[1:]).max(initial=0.0)) < MAX_SCALE / 2
+        if is_sane and log_loss(truth, _calibration(tried).apply(logits), weights) <= before:
             return tried
     return theta
 

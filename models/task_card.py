@@ -33,7 +33,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         class_table=class_table(first),
         history=_history(manifest.trained.get("history", [])),
         words=_words(report.get("words", {})),
-        runs=_runs(report),
+        runs="\n## Beside its variants\n" + "\n".join(runs) + "\n" if (runs := run_lines(report)) else "",
     )
 
 
@@ -77,24 +77,34 @@ def _words(words: Mapping[str, Sequence[tuple[str, float]]]) -> str:
     return told + "\n".join(lines) + "\n" if lines else ""
 
 
-def _runs(report: Mapping[str, Any]) -> str:
-    """The table of the recipe's own runs and its variants, where there is more than one."""
+def run_lines(report: Mapping[str, Any]) -> list[str]:
+    """Lines of Markdown: the recipe's own runs and its variants, where there is more than one, and what it is held to.
+
+    Columns are as wide as their cells, so that a terminal shows them well too.
+    """
     rows = report.get("runs", [])
-    parts = list(_run_lines(rows)) if len(rows) > 1 or any(row["runs"] > 1 for row in rows) else []
-    if report.get("must_reach"):
-        parts.append(f"\nThe recipe is held to: {report['must_reach']}.")
-    return "\n## Beside its variants\n" + "\n".join(parts) + "\n" if parts else ""
+    lines = list(_run_lines(rows)) if len(rows) > 1 or any(row["runs"] > 1 for row in rows) else []
+    return [*lines, "", f"The recipe is held to: {report['must_reach']}."] if report.get("must_reach") else lines
 
 
 def _run_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "Means over the runs of each, with standard deviations; on the test posts unless said otherwise.\n"
-    yield f"| {' | '.join(RUN_COLUMNS)} |"
-    yield "|---" * len(RUN_COLUMNS) + "|"
-    for row in rows:
-        cells = [_spread(row[key]) for key in ("accuracy", "macro_recall", "macro_f1", "development")]
-        yield f"| {row['name']} | {row['runs']} {row['over']} | {' | '.join(cells)} | {row['seed_says']} |"
+    yield ""
+    yield "Means over the runs of each, with standard deviations; on the test posts unless said otherwise."
+    yield ""
+    cells = [RUN_COLUMNS, *map(_run_cells, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(RUN_COLUMNS))]
+    lines = [f"| {' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True))} |" for row in cells]
+    yield lines[0]
+    yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    yield from lines[1:]
     yield ""
     yield from (f"- {row['name']}: {_changes(row['changes'])}" for row in rows if row["changes"])
+
+
+def _run_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    figures = (_spread(row[key]) for key in ("accuracy", "macro_recall", "macro_f1", "development"))
+    over = row["over"] if row["runs"] > 1 else row["over"].removesuffix("s")
+    return (row["name"], f"{row['runs']} {over}", *figures, row["seed_says"])
 
 
 def _spread(values: Sequence[float]) -> str:

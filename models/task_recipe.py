@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.linear_plan import LinearPlan
 from models.recipe import RecipeError, build, read_tree
-from models.shapes import CELLS, PADDINGS, POOLINGS, check_name, check_numbers
+from models.shapes import check_name, check_numbers
+from models.task_plans import NETWORKS, OptimizerPlan, Repeats, WordsPlan
 from models.word_preparation import WORD_PREPARATIONS
 from models.word_tokenizer import WordSettings
 
@@ -19,109 +19,8 @@ SCALES = ("full", "small")
 LOSSES = ("cross_entropy", "bce")
 BALANCINGS = ("none", "under", "over", "hybrid", "augment")
 VECTORS = ("none", "minilm", "glove")
-REPEATS = ("splits", "seeds")
 MAIN = "main"  #: the name of a recipe's own run; its first repeat is the bundle
 _PARTS_OF_RECIPE = ("variants", "small")
-
-
-@dataclass(frozen=True)
-class WordsPlan:
-    """The vocabulary: so many words at most, special tokens included, that occur `min_count` times in training posts.
-
-    `marks`: every text begins with `[SOS]` and ends with `[EOS]`.
-    """
-
-    max_size: int = 30_000
-    min_count: int = 1
-    marks: bool = False
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
-
-@dataclass(frozen=True)
-class RecurrentPlan:
-    """A `recurrent.RecurrentClassifier`, and what acts on it in training only.
-
-    `embedding_std`: of the first embeddings, where no vectors are given. `frozen`: embeddings stay as they began.
-    """
-
-    embedding: int
-    hidden: int
-    cell: str = "gru"
-    layers: int = 1
-    bidirectional: bool = True
-    pooling: str = "last"
-    head: int = 0
-    padding: str = "none"
-    dropout: float = 0.0
-    token_dropout: float = 0.0
-    embedding_std: float = 1.0
-    frozen: bool = False
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        check_name("network.cell", self.cell, tuple(CELLS))
-        check_name("network.pooling", self.pooling, POOLINGS)
-        check_name("network.padding", self.padding, PADDINGS)
-        check_share("network.dropout", self.dropout)
-        check_share("network.token_dropout", self.token_dropout)
-
-
-@dataclass(frozen=True)
-class CnnPlan:
-    """A `text_cnn.TextCnn`; the other settings as in `RecurrentPlan`."""
-
-    embedding: int
-    filters: int
-    dropout: float = 0.0
-    token_dropout: float = 0.0
-    embedding_std: float = 1.0
-    frozen: bool = False
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        check_share("network.dropout", self.dropout)
-        check_share("network.token_dropout", self.token_dropout)
-
-
-#: what `network` may hold, by its `kind`
-NETWORKS: Mapping[str, type[Any]] = {"recurrent": RecurrentPlan, "cnn": CnnPlan, "linear": LinearPlan}
-
-
-@dataclass(frozen=True)
-class OptimizerPlan:
-    """Adam. `clip` is the largest norm of the gradients, 0 for none.
-
-    `patience` epochs without a better development figure end the training, and the best epoch's weights are kept; with
-    0 every epoch is run and the last one's are, as most seeds do. After `plateau` epochs without a lower development
-    loss the learning rate is halved; 0: never.
-    """
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 0.0
-    batch_posts: int = 128
-    epochs: int = 5
-    patience: int = 2
-    plateau: int = 0
-
-    def __post_init__(self) -> None:
-        check_numbers(self, ("patience",))
-        if not self.learning_rate > 0 or self.weight_decay < 0 or self.clip < 0:
-            raise ValueError("optimizer.learning_rate must be above 0, weight_decay and clip not below it")
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """Runs whose figures are averaged: over the task's `splits` (folds), or over `seeds` on the first split."""
-
-    over: str = "seeds"
-    times: int = 1
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        check_name("repeats.over", self.over, REPEATS)
 
 
 @dataclass(frozen=True)
@@ -140,8 +39,8 @@ class TaskRecipe:
     network: Any  # one of NETWORKS
     kind: str
     length: int
-    vocabulary: WordsPlan = WordsPlan()
-    optimizer: OptimizerPlan = OptimizerPlan()
+    vocabulary: WordsPlan = field(default_factory=WordsPlan)
+    optimizer: OptimizerPlan = field(default_factory=OptimizerPlan)
     keep: str = "first"
     remove: tuple[str, ...] = ()
     ngrams: int = 1
@@ -150,7 +49,7 @@ class TaskRecipe:
     balancing: str = "none"
     seed: int = 1
     max_posts: int = 0
-    repeats: Repeats = Repeats()
+    repeats: Repeats = field(default_factory=Repeats)
     seed_says: str = ""
     must_reach: str = ""
 
@@ -178,12 +77,6 @@ class Variant:
     recipe: TaskRecipe
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed_says: str = ""
-
-
-def check_share(name: str, value: object) -> None:
-    """Raise ValueError unless it is a share below one."""
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{name} {value!r} is no share below 1")
 
 
 def is_task_recipe(path: Path) -> bool:

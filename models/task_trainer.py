@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from models.checkpoint import optimizer_tensors, restore_optimizer
 from models.engine import FloatArray, HalvingRunner
 from models.measures import IntArray, log_loss, macro_recall
-from models.task_recipe import OptimizerPlan
+from models.task_plans import OptimizerPlan
 from models.tokens import Tokens
 from models.torch_engine import TorchEngine, padded
 from models.trainer import part_of

@@ -13,7 +13,7 @@ import torch
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, hold_out, load_own, load_sources
-from models.evaluate import evaluate, report_on, save_report
+from models.evaluate import evaluate, load_report, render, report_on, save_report
 from models.hub import path_of
 from models.manifest import (
     MAX_NAME_CHARS,
@@ -28,7 +28,9 @@ from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
 from models.shapes import GruShape
+from models.task_card import run_lines
 from models.task_recipe import is_task_recipe
+from models.task_report import is_task_bundle
 from models.task_train import Options, train_task
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of
@@ -96,6 +98,14 @@ def train(
     save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
     checkpoint.unlink(missing_ok=True)
     return folder
+
+
+def told_of(folder: Path) -> str:
+    """What is printed of a training: its bundle's folder, below the figures of the task where it has one."""
+    if not is_task_bundle(read_manifest(folder)):
+        return str(folder)
+    report = load_report(folder)
+    return "\n".join([render(report), *run_lines(report), "", str(folder)])
 
 
 def _checked_folder(folder: Path) -> Path:

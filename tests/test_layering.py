@@ -89,6 +89,7 @@ TRAINING = {
         "training_loop",
         "task_train",
         "task_trainer",
+        "task_plans",
         "task_recipe",
         "fitting",
         "neural_fit",

@@ -1,6 +1,7 @@
 """Measures and calibration: equal to scikit-learn, and right on cases worked out by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,3 +88,15 @@ def test_report_renders_as_a_table() -> None:
     assert lines[2].split("|")[1:5] == [" plain posts ", " tiny   ", " 1,200 ", " 0.500    "]
     assert lines[3].count("0.0") == 0
     assert "12,345 posts per CPU second" in lines[-1]
+
+
+def test_calibration_of_posts_told_apart_without_a_mistake_can_be_loaded(tmp_path: Path) -> None:
+    """The best temperature would be zero: what is written stays within what is read, whatever the logits' size."""
+    truth = np.array([0, 1] * 50)
+    for size in (1e-6, 1e-3, 1.0, 10.0):
+        for shift in (-0.9, 0.0, 0.9):
+            logits = np.stack([np.zeros(100), size * (truth - 0.5 + shift)], axis=1)
+            fit_calibration(logits, truth).save(tmp_path / "calibration.json")
+            found = Calibration.load(tmp_path / "calibration.json", 2)
+            assert np.isfinite(found.apply(logits)).all()
+            assert size < 1e-3 or (found.apply(logits).argmax(axis=1) == truth).all()

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ from models.explain import explain
 from models.manifest import LOADED_FILES, MANIFEST, BundleError, read_manifest
 from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_tree
+from models.task_card import run_lines
 from models.task_recipe import SCALES, is_task_recipe, merged, read_task_recipe
 from models.task_report import measure_classes
 from models.task_trainer import softmax
-from models.train import train
+from models.train import told_of, train
 from models.vectors import check_vectors, start_vectors
 
 NEURAL = ("recurrent", "cnn")
@@ -212,10 +214,12 @@ def test_variants_and_repeats_are_reported_and_run_once(posts: dict[int, Path], 
     assert left.network["length"] == 24
     assert left.trained["split"] == 1
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "| as the seed | 2 splits | " in card
+    assert re.search(r"^\| as the seed +\| 2 splits +\| 0\.", card, re.MULTILINE)
     assert "0.5 at home" in card
     mean = np.mean(report["runs"][1]["accuracy"])
     assert f"{mean:.4f} ±" in card
+    assert told_of(folder).splitlines()[-1] == str(folder)
+    assert set(run_lines(report)) <= set(told_of(folder).splitlines())
 
 
 def test_fine_tuning_keeps_words_and_shape(posts: dict[int, Path], tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def train(
     """Train a bundle from RECIPE, a shipped recipe's name or a YAML file.
 
     A CSV of your own needs 100 posts, and 10 of each label that occurs. An interrupted training goes on from its
-    checkpoint when called again.
+    checkpoint when called again. A recipe of one task prints its figures, its repeats and variants beside them; their
+    bundles lie in OUT.runs, and those that are there already are not trained again.
     """
     from monitor import logs
 
@@ -64,7 +65,8 @@ def train(
         start = find_bundle(init, config) if init else None
         options = {"scale": scale, "vectors": vectors, "with_variants": False if no_variants else None}
         more = {name: value for name, value in options.items() if value is not None}
-        click.echo(training.train(recipe, data, out, start, seed, **more))
+        folder = training.train(recipe, data, out, start, seed, **more)
+        click.echo(training.told_of(folder))
 
 
 @click.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
