@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.corpora import CorpusError, read_rows
+from models.corpora import CLASSES, CorpusError, read_rows
 from models.figures import canvas
+from models.hub import is_on_hub
+from models.tasks import TASKS, load_task
 
 COVERED = 0.8
 _WORD = re.compile(r"\b\w+\b")
@@ -30,8 +32,23 @@ class Exploration:
     n_covering: int
 
 
-def explore(path: Path) -> Exploration:
-    """Look at a CSV, plain or gzipped, with the column text, and label if it has one. Raises CorpusError."""
+def explore(data: str) -> Exploration:
+    """Look at labelled posts: a CSV's, or what the recipes of a task may train on.
+
+    `data`: the path of a CSV, plain or gzipped, with the column text, and label if it has one; a task, whose
+    test posts stay unseen; or `hub:` and the name of a data set. Raises CorpusError.
+    """
+    if Path(data).is_file():
+        return explore_file(Path(data))
+    if not is_on_hub(data) and data not in TASKS:
+        raise CorpusError(f"{data} is neither a file nor a task: there are {', '.join(sorted(TASKS))}, and hub:NAME")
+    split = load_task(next(iter(TASKS)), data) if is_on_hub(data) else load_task(data)
+    labels = [CLASSES[label] for part in (split.train, split.development) for label in part.labels]
+    return explore_texts((*split.train.texts, *split.development.texts), labels)
+
+
+def explore_file(path: Path) -> Exploration:
+    """Look at a CSV. Raises CorpusError where it is unusable or empty."""
     texts, labels = [], []
     for row in read_rows(path):
         if row.get("text") is None:

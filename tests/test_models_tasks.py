@@ -13,6 +13,7 @@ from tiny_models import labelled_rows, write_labelled
 
 from models.corpora import CLASSES, Corpus, CorpusError, find_data
 from models.divisions import stratified_parts
+from models.explore import explore
 from models.tasks import N_FOLDS, TASKS, Split, class_indices, load_task
 
 Row = tuple[str, ...]
@@ -117,6 +118,15 @@ def test_2016test_and_its_copies_are_not_trained_on(data: Path) -> None:
     posts = {*split.train.texts, *split.development.texts}
     assert posts == {text for text, _ in labelled_rows(200, 5)}
     assert len(split.read_test()) == 50
+
+
+def test_posts_of_a_task_are_explored(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be trained on, without the test posts."""
+    monkeypatch.setenv("SENTIMENT_DATA", str(data))
+    assert explore("imdb").posts == 200
+    found = explore("tweets3")
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert abs(found.posts - 160) <= 2
 
 
 def test_order_does_not_matter() -> None:

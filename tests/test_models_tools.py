@@ -122,7 +122,9 @@ def test_words_that_make_most_of_the_text(tmp_path: Path) -> None:
     assert (found.n_covering, found.median, found.shares) == (2, 5.0, {"x": 0.5, "y": 0.5})
     (tmp_path / "empty.csv").write_text("text\n", encoding="utf-8")
     with pytest.raises(CorpusError, match="no posts"):
-        explore(tmp_path / "empty.csv")
+        explore(str(tmp_path / "empty.csv"))
+    with pytest.raises(CorpusError, match="neither a file nor a task: there are imdb, semeval"):
+        explore(str(tmp_path / "nowhere.csv"))
 
 
 def test_neighbours_are_sorted_by_cosine(tmp_path: Path) -> None:
@@ -200,13 +202,11 @@ def test_onnx_equals_torch(tmp_path: Path) -> None:
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
-    """A kind without an explanation or a graph is named, before anything is loaded."""
+    """A kind without a graph is named, before anything is loaded."""
     bundle = make_bundle(tmp_path / "tiny")
     manifest = read_manifest(bundle)
     write_manifest(bundle, replace(manifest, network={**manifest.network, "kind": "cnn"}))
-    with pytest.raises(BundleError, match="of the kind cnn; only the kinds gru, linear can be explained"):
-        explain(bundle, "good")
-    with pytest.raises(BundleError, match="only the kind gru can be exported"):
+    with pytest.raises(BundleError, match="of the kind cnn; only the kind gru can be exported"):
         export(bundle, tmp_path / "model.onnx")
 
 

@@ -11,15 +11,19 @@ from monitor.commands.tables import print_fields, print_object, print_rows
 from monitor.quotes import clean
 
 
-@click.command(epilog=example("model explore labelled.csv", "model explore labelled.csv --plot zipf.png"))
+@click.command(epilog=example("model explore labelled.csv", "model explore imdb --plot zipf.png"))
 @config_option
-@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("data")
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw words by frequency (Zipf) as a PNG."
 )
 @json_option
-def explore(config_path: Path, data: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Look at the posts of a CSV: class shares, lengths in words, and how many words make 80% of the text."""
+def explore(config_path: Path, data: str, plot: Path | None, *, as_json: bool) -> None:
+    """Look at posts: class shares, lengths in words, and how many words make 80% of the text.
+
+    DATA is a CSV with the column text (and label), the name of a recipe's task (imdb, sentiment140, tweets3, semeval,
+    uci), whose test posts are left out, or hub:NAME, a data set of Hugging Face.
+    """
     load_config(config_path)
     with told_as_config_errors():
         from models import explore as exploring
