@@ -6,7 +6,8 @@ from typing import Any
 from models.manifest import Manifest
 from models.model_card import class_table, render
 
-RUN_COLUMNS = ("run", "runs", "accuracy", "macro recall", "macro F1", "best on development", "the seed says")
+HISTORY_COLUMNS = ("loss", "development_loss", "accuracy", "macro_recall")
+RUN_COLUMNS = ("run", "runs", "accuracy", "macro recall", "macro F1", "best accuracy held out", "the seed says")
 
 
 def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
@@ -33,13 +34,14 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         class_table=class_table(first),
         history=_history(manifest.trained.get("history", [])),
         words=_words(report.get("words", {})),
-        runs="\n## Beside its variants\n" + "\n".join(runs) + "\n" if (runs := run_lines(report)) else "",
+        runs="".join(f"{line}\n" for line in run_lines(report)),
     )
 
 
 def _in_words(manifest: Manifest) -> str:
     numbers = manifest.network
-    shown = ", ".join(f"{name} {value}" for name, value in numbers.items() if name != "kind" and value not in {0, ""})
+    told = {name: value for name, value in sorted(numbers.items()) if name != "kind" and (value or value is False)}
+    shown = ", ".join(f"{name} {str(value).lower() if value is False else value}" for name, value in told.items())
     return f"A network of the kind `{numbers.get('kind', 'gru')}`: {shown}"
 
 
@@ -62,12 +64,12 @@ def _start(manifest: Manifest) -> str:
 def _history(history: Sequence[Mapping[str, Any]]) -> str:
     if not history:
         return ""
-    names = [name for name in history[0] if name != "epoch"]
+    names = [name for name in HISTORY_COLUMNS if name in history[0]]
     lines = [f"| epoch | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [
         f"| {epoch['epoch'] + 1} | " + " | ".join(f"{epoch[name]:.4f}" for name in names) + " |" for epoch in history
     ]
-    return "\nEpoch by epoch, on the posts held out but for the first column:\n\n" + "\n".join(lines) + "\n"
+    return "\nEpoch by epoch; all but the loss is of the posts held out:\n\n" + "\n".join(lines) + "\n"
 
 
 def _words(words: Mapping[str, Sequence[tuple[str, float]]]) -> str:
@@ -89,7 +91,7 @@ def run_lines(report: Mapping[str, Any]) -> list[str]:
 
 def _run_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
-    yield "Means over the runs of each, with standard deviations; on the test posts unless said otherwise."
+    yield "The recipe beside its variants: means over the runs of each, with standard deviations, on the test posts."
     yield ""
     cells = [RUN_COLUMNS, *map(_run_cells, rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(RUN_COLUMNS))]

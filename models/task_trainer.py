@@ -19,7 +19,6 @@ from models.trainer import part_of
 from models.training_loop import TrainingLoop
 
 LOG = logging.getLogger(__name__)
-POOL_BATCHES = 50  # posts of so many batches are sorted by length, so that hardly any padding is computed
 HALF = 0.5
 
 
@@ -64,15 +63,14 @@ class TaskTrainer(TrainingLoop[IntArray]):
         return at.epoch >= self.plan.epochs or is_late
 
     def batches(self) -> Sequence[IntArray]:
-        """Rows of each batch: the posts shuffled, those of some batches sorted by length, the batches shuffled."""
+        """Rows of each batch, all of one length: nothing is padded, and nothing has to be packed. In random order."""
         generator = np.random.default_rng([self._seed, self.progress.epoch])
         order = generator.permutation(len(self._train))
-        size, pool = self.plan.batch_posts, self.plan.batch_posts * POOL_BATCHES
-        batches: list[IntArray] = []
-        for start in range(0, len(order), pool):
-            rows = order[start : start + pool]
-            rows = rows[np.argsort(self._train.tokens.lengths[rows], kind="stable")]
-            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+        lengths = self._train.tokens.lengths[order]
+        by_length = np.argsort(lengths, kind="stable")
+        groups = np.split(order[by_length], np.flatnonzero(np.diff(lengths[by_length])) + 1)
+        size = self.plan.batch_posts
+        batches = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
         return [batches[i] for i in generator.permutation(len(batches))]
 
     def train_on(self, batch: IntArray, n_batches: int) -> None:  # noqa: ARG002  # its rate does not fall by the step
@@ -80,9 +78,9 @@ class TaskTrainer(TrainingLoop[IntArray]):
         ids, lengths = padded(self._train.tokens.take(batch))
         labels = torch.from_numpy(self._train.labels[batch]).to(self._device)
         self.network.train()
-        loss = cross_entropy(self.network(ids.to(self._device), lengths), labels)
+        loss = cross_entropy(self.network(ids.to(self._device), lengths), labels, reduction="sum")
         self._optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss / self.plan.batch_posts)  # a small batch weighs what its posts weigh
         if self.plan.clip:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
         for group in self._optimizer.param_groups:
@@ -109,7 +107,7 @@ class TaskTrainer(TrainingLoop[IntArray]):
         figure = macro_recall(labels, logits.argmax(axis=1), logits.shape[1])
         epoch = {
             "epoch": at.epoch,
-            "loss": at.loss_sum / max(1, at.batch),
+            "loss": at.loss_sum / len(self._train),
             "development_loss": log_loss(labels, softmax(logits)),
             "macro_recall": figure,
             "accuracy": float((logits.argmax(axis=1) == labels).mean()),
