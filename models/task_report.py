@@ -35,7 +35,8 @@ LISTED_WORDS = 30  #: of the most positive and of the most negative ones of a li
 
 def is_task_bundle(manifest: Manifest) -> bool:
     """Whether a task recipe made it."""
-    return "task" in manifest.trained.get("recipe", {})
+    recipe = manifest.trained.get("recipe")
+    return isinstance(recipe, Mapping) and isinstance(recipe.get("task"), str)
 
 
 def evaluate_task(path: Path, data: Path | str | None) -> dict[str, Any]:

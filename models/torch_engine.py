@@ -11,24 +11,33 @@ from models.tokens import Tokens
 
 
 class TorchEngine:
-    """fp32 on any device. On the CPU batches run side by side on threads of their own, each operation on one."""
+    """fp32 on any device. On the CPU batches run side by side on threads of their own, each operation on one.
+
+    Elsewhere `start` computes the batch itself: what is too large for a device must be known there, to be halved.
+    """
 
     max_tokens = 8_192
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._device = device
         self._network = network.to(device).eval()
-        n_threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._threads = ThreadPoolExecutor(n_threads, "score", initializer=torch.set_num_threads, initargs=(1,))
+        self._threads = _threads() if device.type == "cpu" else None
 
     def start(self, tokens: Tokens) -> Waiter:
-        return self._threads.submit(self._logits, tokens).result
+        if self._threads is not None:
+            return self._threads.submit(self._logits, tokens).result
+        logits = self._logits(tokens)
+        return lambda: logits
 
     @torch.inference_mode()
     def _logits(self, tokens: Tokens) -> FloatArray:
         ids, lengths = padded(tokens)
         logits: Tensor = self._network(ids.to(self._device), lengths)
         return logits.double().cpu().numpy()
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), "score", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def padded(tokens: Tokens) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
+from models.engine import HalvingRunner
 from models.kinds import KINDS, load_network
 from models.manifest import LOADED_FILES, MANIFEST, BundleError, Manifest, read_manifest
-from models.network_weights import read_weights
+from models.network_weights import quantise, read_weights
 from models.recurrent import RecurrentClassifier
 from models.shapes import RecurrentShape, Shape
 from models.tokens import Tokens
@@ -35,6 +36,9 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "right": SMALL | {"padding": "right", "length": 20},
     "cnn": {"kind": "cnn", "embedding": 6, "filters": 5, "n_classes": 3},
 }
+
+
+THREE = {name for name, numbers in NUMBERS.items() if numbers["n_classes"] == 3}
 
 
 def make_kind(name: str, n_tokens: int = len(VOCABULARY)) -> tuple[Shape, torch.nn.Module]:
@@ -87,6 +91,20 @@ def test_every_kind_is_served(tmp_path: Path, name: str) -> None:
     save_bundle(tmp_path / "again", manifest, weights, tokenizer, bundle.calibration)
     for file in (*LOADED_FILES, MANIFEST):
         assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_kind_in_int8(tmp_path: Path, name: str) -> None:
+    """Matrices as int8 move every score a little, and none far."""
+    folder = make_kind_bundle(tmp_path / "tiny", name)
+    manifest, calibration = read_manifest(folder), Calibration.load(folder / "calibration.json", 2 + (name in THREE))
+    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    save_bundle(tmp_path / "small", manifest, quantise(read_weights(folder)), tokenizer, calibration)
+    texts = make_texts(40)
+    with one_thread():
+        before, after = (Bundle.load(path, "cpu").score(texts).pos_prob for path in (folder, tmp_path / "small"))
+    assert after == pytest.approx(before, abs=0.1)
+    assert np.abs(after - before).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -210,6 +228,26 @@ def test_the_engine_computes_in_threads() -> None:
         with torch.no_grad():
             expected = network(*padded(batch)).double().numpy()
         assert waiter() == pytest.approx(expected, abs=1e-6)
+
+
+class Crowded(torch.nn.Module):
+    """A network on a device that has room for two posts."""
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """The first token and the length of each."""
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError
+        return torch.stack([ids[:, 0], lengths], dim=1)
+
+
+def test_a_batch_that_is_too_large_for_a_device_is_halved() -> None:
+    """Off the CPU a batch is computed when it is started, where running out of memory is seen."""
+    engine = TorchEngine(Crowded(), torch.device("cpu"))
+    engine._threads = None
+    runner = HalvingRunner(engine)
+    logits = runner.start(Tokens.of([[i] * (1 + i % 3) for i in range(9)]))()
+    assert logits.tolist() == [[i, 1 + i % 3] for i in range(9)]
+    assert runner.n_halvings > 0
 
 
 def test_shapes_are_what_the_manifest_says() -> None:

@@ -31,6 +31,7 @@ from readme_parts import (
 )
 from test_layering import FLOORS
 
+from models.recipe import find_recipe, list_recipes, read_tree
 from monitor import errors
 from monitor.alerts import Kind
 from monitor.cli import program
@@ -242,3 +243,19 @@ def test_every_table_and_column() -> None:
 def _shown_tables() -> dict[str, list[list[str]]]:
     names = re.findall(r"^\*\*`(\w+)`\*\*:.*\n\n\| columns \|", TEXT, re.MULTILINE)
     return dict(zip(names, tables("| columns |"), strict=True))
+
+
+def test_every_recipe_of_a_task() -> None:
+    """The table of recipes has each that ships, with the figure that it is held to as the recipe words it."""
+    (rows,) = tables("| recipe | what it is |")
+    held = {names_in(row[0])[0]: row[3] for row in rows}
+    trees = {name: read_tree(find_recipe(name)) for name in list_recipes()}
+    of_tasks = {name: str(tree.get("must_reach", "")) for name, tree in trees.items() if "task" in tree}
+    assert set(held) == set(of_tasks)
+    for name, text in of_tasks.items():
+        assert figures_in(held[name])[:1] == figures_in(text)[:1], name
+
+
+def figures_in(text: str) -> list[str]:
+    """Decimals below one."""
+    return re.findall(r"\b0\.\d+", text)
