@@ -47,6 +47,10 @@ class TrainingBatch:
     weights: Tensor  # (B,) float32
     allowed: Tensor  # (B, C) bool: the classes that the post's source knows
 
+    def to(self, device: torch.device) -> "TrainingBatch":
+        """The same on a device."""
+        return TrainingBatch(*(part.to(device) for part in (self.ids, self.labels, self.weights, self.allowed)))
+
 
 def draw(n_posts: int, n_source: int, epoch: int, seed: Sequence[int]) -> IntArray:
     """Indices of an epoch's `n_posts` out of `n_source`, through one permutation after the other without a gap."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from models.bundle import choose_device
 from models.checkpoint import Progress, optimizer_tensors, restore_optimizer
 from models.measures import FloatArray, macro_recall
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch
@@ -43,7 +44,7 @@ def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts:
         padded = torch.zeros(len(rows), int(lengths[-1]), dtype=torch.int64)
         for row, i in enumerate(rows):
             padded[row, : len(ids[i])] = torch.tensor(ids[i])
-        logits[rows] = network(padded, lengths).numpy()
+        logits[rows] = network(padded.to(network.output.weight.device), lengths).cpu().numpy()
     return logits
 
 
@@ -54,8 +55,9 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self, network: GruClassifier, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
     ) -> None:
         super().__init__()
-        self.network = network
-        self.average = GruClassifier(network.shape)
+        self._device, _ = choose_device("auto")
+        self.network = network.to(self._device)
+        self.average = GruClassifier(network.shape).to(self._device)
         self.recipe = recipe
         self.mixtures = mixtures
         self.development = development
@@ -78,7 +80,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
 
     def train_on(self, batch: list[tuple[int, int]], n_batches: int) -> None:
         tensors = self.mixture.tensors(batch, self.progress.epoch, self.progress.batch)
-        self._step(tensors, self._rate(self.mixture, n_batches))
+        self._step(tensors.to(self._device), self._rate(self.mixture, n_batches))
 
     def _step(self, batch: TrainingBatch, rate: float) -> None:
         """One update. The seed is a function of the step, so that a resumed training drops the same units."""
@@ -93,7 +95,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self._optimizer.step()
         self.progress.steps += 1
-        self.progress.loss_sum += float(loss.detach())
+        self.progress.loss_sum += loss.item()
         self._follow()
 
     @torch.no_grad()

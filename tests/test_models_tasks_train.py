@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
+import torch
 import yaml
 from cli_runs import make_cli
 from tiny_models import labelled_rows, one_thread, write_labelled
@@ -383,3 +384,16 @@ def test_words_are_explained(name: str, posts: dict[int, Path], tmp_path: Path) 
         assert sum(weight for _, weight in found.attention) == pytest.approx(1.0)
     else:
         assert found.attention == ()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["imdb-bilstm-attention", "tweets3-lstm", "text-cnn"])
+def test_a_gpu_trains_and_serves(name: str, posts: dict[int, Path], tmp_path: Path) -> None:
+    """On a GPU a training learns too; the bundle scores there as on a CPU."""
+    data = posts[3 if name == "tweets3-lstm" else 2]
+    folder = train(write_recipe(tmp_path / "tiny.yaml", tiny(name)), data, tmp_path / "out")
+    assert load_report(folder)["headline"]["accuracy"] > 0.9
+    texts = [text for text, _ in labelled_rows(60, seed=3)]
+    expected = Bundle.load(folder, "cpu").score(texts).pos_prob
+    assert Bundle.load(folder, "cuda").score(texts).pos_prob == pytest.approx(expected, abs=5e-3)
