@@ -55,7 +55,7 @@ class _Terms:
     encoder: WordEncoder
 
     def __call__(self, text: str) -> list[str]:
-        return list(self.encoder.terms(text))
+        return self.encoder.terms(text)
 
 
 def _classifier(plan: LinearPlan, seed: int) -> Any:

@@ -1,7 +1,7 @@
 """Text to the ids of whole words, or of words and the pairs they stand in, with a cache of words in front."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,15 +131,17 @@ class WordEncoder:
         return self._unknown if found is None else np.int32(found).tobytes()
 
     def _encode_terms(self, text: str) -> bytes:
-        ids = array("i", (i for i in map(self._ids.get, self.terms(text)) if i is not None))
+        ids = array("i", [i for i in map(self._ids.get, self.terms(text)) if i is not None])
         return ids.tobytes() or self._unknown
 
-    def terms(self, text: str) -> Iterator[str]:
+    def terms(self, text: str) -> list[str]:
         """Words of a text, then its pairs of neighbours, ... up to `ngrams`, joined by a space."""
         words = self._kept(self._cutter.cut(self._clip(text)))
-        yield from words
-        for n in range(2, self._ngrams + 1):
-            yield from map(" ".join, zip(*(words[i:] for i in range(n)), strict=False))
+        found, grams = [*words], words
+        for n in range(1, self._ngrams):
+            grams = [f"{gram} {word}" for gram, word in zip(grams, words[n:], strict=False)]
+            found += grams
+        return found
 
     def places(self, text: str) -> tuple[list[str], list[tuple[str, range]]]:
         """(words of a text, its terms as `terms` gives them with the places of their words)."""
