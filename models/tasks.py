@@ -130,7 +130,7 @@ def _of_hub(name: str, split: int) -> Split:
 
 
 def _key_of_long_text(text: str) -> str:
-    """Letters and digits without case and tags, hashed: as `corpora.text_key`, but for reviews, in a fraction of its time.
+    """Letters and digits without case and tags, hashed: as `corpora.text_key` for reviews, in a fraction of its time.
 
     It tells apart what differs in links or mentions only, of which reviews have hardly any.
     """
