@@ -17,6 +17,7 @@ from sqlalchemy import event
 from models import compiled_encoding
 from models.bundle import Bundle, find_bundle
 from models.engine import HalvingRunner, Waiter
+from models.tokenizer import TextEncoder
 from models.tokens import Int64Array, Tokens
 from monitor.batching import BatchLimits
 from monitor.bookkeeper import StoreBookkeeper
@@ -150,6 +151,7 @@ def test_equal_texts_are_computed_once() -> None:
 def test_texts_whose_words_are_known_are_not_looked_at_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time, posts like tweets ask Python for no word, and for the few texts with many names in a row."""
     bundle = Bundle.load(find_bundle("social-gru", Path()), "cpu")
+    assert isinstance(bundle.encoder, TextEncoder)
     compiled, texts, n_words, n_texts = bundle.encoder._compiled, generated(2_000), 0, 0
     assert compiled
     words_before, texts_before = compiled._ids_of_words, compiled._ids_of_texts
