@@ -86,14 +86,15 @@ def run_tour(home: Path, more: Mapping[str, str]) -> list[str]:
     return done.stdout.replace(str(home), HOME).split(f"{_MARK}\n")[:-1]
 
 
-def table(header: str) -> list[list[str]]:
+def table(header: str, page: Path = README) -> list[list[str]]:
     """The cells of every row of the table whose header row begins with `header`."""
-    return next(tables(header))
+    return next(tables(header, page))
 
 
-def tables(header: str) -> Iterator[list[list[str]]]:
+def tables(header: str, page: Path = README) -> Iterator[list[list[str]]]:
     """Of every table whose header row begins with `header`, the cells of its rows."""
-    for found in re.finditer(rf"^{re.escape(header)}.*\n\|[-| ]+\|\n((?:\|.*\n)+)", _text(), re.MULTILINE):
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(rf"^{re.escape(header)}.*\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
         yield [[cell.strip() for cell in line.strip("|").split(" | ")] for line in found[1].splitlines()]
 
 
