@@ -259,3 +259,13 @@ def test_every_recipe_of_a_task() -> None:
 def figures_in(text: str) -> list[str]:
     """Decimals below one."""
     return re.findall(r"\b0\.\d+", text)
+
+
+def test_figures_of_recipes_are_those_of_their_cards() -> None:
+    """What is said of a run at full size stands in the first row of the card that is kept of it."""
+    pattern = r"\[`[\w-]+`\]\((models/recipes/reports/[\w-]+\.md)\) got (0\.\d{3}) of ([\d,]+)"
+    told = re.findall(pattern, README.read_text(encoding="utf-8"))
+    kept = (ROOT / "models" / "recipes" / "reports").iterdir()
+    assert {path for path, _, _ in told} == {path.relative_to(ROOT).as_posix() for path in kept}
+    for path, accuracy, posts in told:
+        assert f" {posts} | {accuracy} " in (ROOT / path).read_text(encoding="utf-8")
