@@ -101,8 +101,8 @@ def _figures(kind: str, sizes: "Sizes", pairs: list[tuple["Passage", "Passage"]]
     rate = median(daemon.posts_per_s for daemon, _ in pairs)
     yield Figure(section, "sentiment-monitor", rate, "posts/s", ratio, "obvious script", target, ok)
     ours, theirs = (median(pair[i].cpu_s for pair in pairs) for i in (0, 1))
-    yield Figure(section, "CPU per 1,000 posts, all of the script's", theirs, "s")
-    yield Figure(section, "CPU per 1,000 posts, all of ours", ours, "s", ours / theirs, "the script's")
+    yield Figure(section, "CPU per 1,000 posts, all of the script's", theirs, "s", theirs / ours, "ours")
+    yield Figure(section, "CPU per 1,000 posts, all of ours", ours, "s")
     for passage in pairs[-1]:
         for part, used in passage.cpu.items():
             yield Figure(section, f"CPU per 1,000 posts, {part}", used.cpu_s / passage.n * 1_000, "s")

@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 HOME = "/home/ann"  #: stands in the README for the home folder that the tour ran in
 RESULTS = ROOT / "tests" / "bench-results.md"
+HELD = {"ok": "yes", "MISSED": "no", "busy": "not judged: the machine was busy"}
 _MEASURED = re.compile(
     r"(?P<what>\S.*?) {2,}(?P<value>[\d.,-]+) (?P<unit>\S+)"
-    r"(?: +(?P<ratio>[\d.]+) x (?P<against>.+?))?(?: {2,}(?P<verdict>ok|MISSED) \((?P<target>.+)\))?"
+    r"(?: +(?P<ratio>[\d.]+) x (?P<against>.+?))?(?: {2,}(?P<verdict>ok|MISSED|busy) \((?P<target>.+)\))?"
 )
 FIGURES = ("posts", "accuracy", "macro_recall", "macro_f1")
 _FENCED = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -121,16 +122,16 @@ def figure_rows() -> list[list[str]]:
 
 
 def speed_rows() -> list[list[str]]:
-    """Every measured figure that has a bar: section and line, value, ratio, bar and whether it holds."""
+    """Every measured figure with a bar, and ratios of CPU time: section and line, value, ratio, bar, whether it held."""
     rows, section = [], ""
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         section = line.removeprefix("## ") if line.startswith("## ") else section
         found = _MEASURED.fullmatch(line)
-        if found and found["target"]:
+        if found and (found["target"] or (found["ratio"] and "CPU" in section + found["what"])):
             ratio = f"{found['ratio']} times {found['against']}" if found["ratio"] else ""
-            verdict = "yes" if found["verdict"] == "ok" else "no"
+            verdict = HELD.get(found["verdict"], "")
             figure = f"{found['value']} {found['unit']}"
-            rows.append([f"{section}: {found['what']}", figure, ratio, found["target"], verdict])
+            rows.append([f"{section}: {found['what']}", figure, ratio, found["target"] or "", verdict])
     return rows
 
 
