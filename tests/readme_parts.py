@@ -122,7 +122,7 @@ def figure_rows() -> list[list[str]]:
 
 
 def speed_rows() -> list[list[str]]:
-    """Every measured figure with a bar, and ratios of CPU time: section and line, value, ratio, bar, whether it held."""
+    """Every measured figure with a bar, and ratios of CPU time: where and what, value, ratio, bar, whether it held."""
     rows, section = [], ""
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         section = line.removeprefix("## ") if line.startswith("## ") else section
