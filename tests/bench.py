@@ -8,6 +8,7 @@ tests/bench-results.md and the README.
 
 import argparse
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def main() -> None:
     if chosen.keep:
         keep(chosen.out)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped and figures written
     found, origin = find_texts()
     report = Report.at(chosen.out / "results.json", machine() | {"posts": origin, "device": chosen.device})
     now = circumstances()
