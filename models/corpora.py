@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from models.composed import compose
 from models.preparation import prepare_subword
 
 CLASSES = ("negative", "neutral", "positive")
@@ -23,6 +24,10 @@ OWN_LABELS = "labels"  #: what a bundle's recipe calls posts of one's own
 TEST_SPLIT = "2016test"
 MIN_OWN_POSTS = 100
 MIN_OWN_POSTS_OF_CLASS = 10  #: of each class that occurs
+COMPOSED = "composed"  #: the generated source
+COMPOSED_POSTS, COMPOSED_SEED = 100_000, 2013
+POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
+CHECK_SETS = ("plain_posts", "hard_posts")
 _NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
 
 
@@ -65,6 +70,21 @@ def corpus_of(rows: Iterable[tuple[str, str]]) -> Corpus:
         if label in CLASSES and key not in kept:
             kept[key] = (text, CLASSES.index(label))
     return Corpus(tuple(t for t, _ in kept.values()), tuple(i for _, i in kept.values()), tuple(kept))
+
+
+def merge(corpora: Iterable[Corpus]) -> Corpus:
+    """All rows, of equal keys the first."""
+    rows: dict[str, tuple[str, int]] = {}
+    for corpus in corpora:
+        for key, text, label in zip(corpus.keys, corpus.texts, corpus.labels, strict=True):
+            rows.setdefault(key, (text, label))
+    return Corpus(tuple(text for text, _ in rows.values()), tuple(label for _, label in rows.values()), tuple(rows))
+
+
+def check_sets() -> dict[str, Corpus]:
+    """The hundred plain and the hundred hard posts, where the project's tests are at hand."""
+    paths = {name: POSTS_FOLDER / f"{name}.csv" for name in CHECK_SETS}
+    return {name: load_csv(path) for name, path in paths.items() if path.exists()}
 
 
 def find_data(path: Path | None = None) -> Path:
@@ -162,6 +182,7 @@ def _plain(name: str, *, leave_out: str = "") -> Callable[[Path], Corpus]:
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
     "semeval": lambda folder: _semeval(folder, test=False),
+    COMPOSED: lambda _: corpus_of(compose(COMPOSED_POSTS, COMPOSED_SEED)),
     "crowdflower": _plain("crowdflower_dfe"),
     "emoticon2011": _plain("emoticon2011"),
     "goemotions": _plain("goemotions"),

@@ -11,19 +11,21 @@ import numpy as np
 from models.baselines import BagOfWords, Baseline, Vader
 from models.bundle import Bundle, read_manifest
 from models.corpora import (
+    CHECK_SETS,
     CLASSES,
-    OWN_LABELS,
+    COMPOSED,
     TEST_SPLIT,
     Corpus,
     CorpusError,
+    check_sets,
     find_data,
     load_csv,
-    load_sources,
     load_test,
 )
 from models.figures import draw_all
+from models.holdouts import split
 from models.hub import path_of
-from models.manifest import CARD, REPORT, Manifest, canonical_json
+from models.manifest import CARD, REPORT, canonical_json
 from models.measures import (
     FloatArray,
     IntArray,
@@ -36,6 +38,7 @@ from models.measures import (
     reliability,
 )
 from models.model_card import render, render_card
+from models.protocol import composed_development, epoch_of, intervals, measure_protocol, plan_of
 from models.speed import n_parameters, posts_per_cpu_second
 from models.task_report import evaluate_task, is_task_bundle
 
@@ -43,30 +46,29 @@ __all__ = ["evaluate", "load_report", "measure", "render", "report_on", "save_re
 
 LOG = logging.getLogger(__name__)
 NETWORK = "network"
-POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
-CHECK_SETS = ("plain_posts", "hard_posts")
 
 
 def evaluate(bundle: Path, data: Path | str | None = None) -> dict[str, Any]:
-    """Measure a bundle on `2016test` and the two hundred plain and hard posts, the baselines beside it.
+    """Measure a bundle on `2016test`, generated posts and the two hundred plain and hard ones, baselines beside it.
 
-    `data` is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then
-    what is measured. A bundle of a task recipe is measured on that task's test posts instead, or on those of a `hub:`
-    data set. The report holds nothing but what JSON can. Raises BundleError, CorpusError.
+    With it go calibration and daily means (`protocol.measure_protocol`), and what `--hold-out` measured before. `data`
+    is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then what is
+    measured. A bundle of a task recipe is measured on that task's test posts instead, or on those of a `hub:` data set.
+    The report holds nothing but what JSON can. Raises BundleError, CorpusError.
     """
-    if is_task_bundle(read_manifest(bundle)):
+    manifest = read_manifest(bundle)
+    if is_task_bundle(manifest):
         return evaluate_task(bundle, data)
     place = find_data(None if data is None else path_of(data))
     if place.is_file():
-        return report_on(bundle, {place.stem: load_csv(place)}, _baselines(None, None))
-    sets = {TEST_SPLIT: load_test(place)} | check_sets()
-    return report_on(bundle, sets, _baselines(read_manifest(bundle), place))
-
-
-def check_sets() -> dict[str, Corpus]:
-    """The hundred plain and the hundred hard posts, where the project's tests are at hand."""
-    paths = {name: POSTS_FOLDER / f"{name}.csv" for name in CHECK_SETS}
-    return {name: load_csv(path) for name, path in paths.items() if path.exists()}
+        return report_on(bundle, {place.stem: load_csv(place)}, _baselines([]))
+    plan = plan_of(manifest)
+    posts = split(plan, place)
+    sets = {TEST_SPLIT: load_test(place)} | check_sets() | {COMPOSED: composed_development()}
+    report = report_on(bundle, sets, _baselines(epoch_of(plan, posts)))
+    if len(manifest.classes) == len(CLASSES):
+        report |= measure_protocol(Bundle.load(bundle, "cpu"), posts, place)
+    return report | {"hold_out": _hold_outs(bundle)}
 
 
 def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseline]) -> dict[str, Any]:
@@ -93,31 +95,31 @@ def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseli
     }
 
 
-def _baselines(manifest: Manifest | None, data: Path | None) -> list[Baseline]:
-    """VADER, and bags of words on the sources of the bundle's last stage; what is not installed stays out."""
+def _hold_outs(bundle: Path) -> dict[str, Any]:
+    try:
+        return dict(load_report(bundle).get("hold_out", {}))
+    except CorpusError:
+        return {}
+
+
+def _baselines(posts: Sequence[Corpus]) -> list[Baseline]:
+    """VADER, and bags of words on `posts` where there are some; what is not installed stays out."""
     found: list[Baseline] = []
     try:
-        if manifest is not None and data is not None:
-            found.append(BagOfWords(_training_posts(manifest, data)))
+        if posts:
+            found.append(BagOfWords(posts))
         found.append(Vader())
     except ModuleNotFoundError as error:
         LOG.warning("a baseline is left out: %s; install the extra `train`", error)
     return found
 
 
-def _training_posts(manifest: Manifest, data: Path) -> list[Corpus]:
-    stages = manifest.trained.get("recipe", {}).get("stages", [])
-    names = [name for name in (stages[-1]["posts"] if stages else {}) if name != OWN_LABELS] or ["semeval"]
-    check_keys = {key for corpus in check_sets().values() for key in corpus.keys}
-    loaded = [corpus.without(check_keys) for corpus in load_sources(data, names).values()]
-    return [corpus for corpus in loaded if len(set(corpus.labels)) == len(CLASSES)]
-
-
 def _measure_bundle(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
     scores = bundle.score(corpus.texts)
     truth = np.array(corpus.labels)
     if len(bundle.classes) == 3:
-        return measure(truth, scores.probabilities.argmax(axis=1), scores.probabilities)
+        figures = measure(truth, scores.probabilities.argmax(axis=1), scores.probabilities)
+        return figures | {"intervals": intervals(truth, scores.probabilities)}
     sided = truth != 1
     predicted = np.where(scores.probabilities[:, 2] >= scores.probabilities[:, 0], 2, 0)
     return measure(truth[sided], predicted[sided], None)

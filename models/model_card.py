@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from models.card_sections import sections
 from models.corpora import OWN_LABELS
 from models.manifest import Manifest
 
@@ -21,6 +22,7 @@ SET_NAMES = {
     "2016test": "SemEval 2016test",
     "plain_posts": "plain posts",
     "hard_posts": "hard posts",
+    "composed": "generated posts",
 }
 STARTS = {
     "encoder": "Subwords and the first values of their vectors are those of the encoder all-MiniLM-L6-v2 (Apache-2.0).",
@@ -39,7 +41,8 @@ def render(report: Mapping[str, Any]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     size = f"{report['bundle']}: {report['parameters']:,} parameters, {report['bytes'] / 2**20:.1f} MiB"
-    return "\n".join([*lines, "", f"{size}, {report['posts_per_cpu_second']:,} posts per CPU second"])
+    speed = f"{size}, {report['posts_per_cpu_second']:,} posts per CPU second"
+    return "\n\n".join(["\n".join(lines), speed, *sections(report, SET_NAMES)])
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -127,9 +130,20 @@ def _origin(manifest: Manifest, text: str) -> str:
         recipe=recipe.get("name", manifest.name),
         seed=recipe.get("seed", ""),
         stages=_stage_lines(manifest),
+        calibrated=_calibrated(manifest),
         held_out=manifest.trained.get("held_out_posts", recipe.get("development_posts", 0)),
         files=", ".join(manifest.trained.get("data_sha256", {})),
     )
+
+
+def _calibrated(manifest: Manifest) -> str:
+    """What else was held out, and what a bundle to start from may have seen of it."""
+    recipe = manifest.trained.get("recipe", {})
+    counts = [recipe.get(key, 0) for key in ("calibration_posts", "measuring_posts")]
+    if not any(counts):
+        return ""
+    told = " with {:,} random posts of the last\nstage's sources; {:,} more measure it".format(*counts)
+    return told + (". The bundle to start from had trained on posts of both" if manifest.trained.get("start") else "")
 
 
 CHECKS = "\nThe plain and hard posts were written before the first training and are never trained on.\n"
@@ -140,7 +154,7 @@ CORPORA_PARTS = {
 
 {stages}
 
-{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration. The split
+{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration{calibrated}. The split
 `2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
 hashes of the data and the course of the training.""",
     "figures": "",

@@ -62,12 +62,15 @@ class Recipe:
     max_tokens: int = 128
     seed: int = 1
     development_posts: int = 3_000
+    calibration_posts: int = 0  # random posts of the last stage's sources, held out for the calibration besides
+    measuring_posts: int = 0  # and held out to measure it on
     batch_posts: int = 128
     average_decay: float = 0.998
     clip: float = 1.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     emoji_share: float = 0.0
+    start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -118,6 +121,15 @@ def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
     built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
     languages = tuple(tree.get("languages", ()))
     return build(Recipe, {**tree, **built, "stages": stages, "languages": languages})
+
+
+def recipe_of(trained: Mapping[str, Any]) -> Recipe | None:
+    """The recipe in what a manifest says of a bundle's training; None where it has none that is one of today's."""
+    tree = trained.get("recipe")
+    try:
+        return _recipe_of(tree) if isinstance(tree, Mapping) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def build(part: type[Part], values: Mapping[str, Any]) -> Part:

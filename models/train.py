@@ -12,8 +12,10 @@ import torch
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
-from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, hold_out, load_own, load_sources
+from models.composed import grammar_files
+from models.corpora import CLASSES, COMPOSED, OWN_LABELS, Corpus, find_data, hold_out, load_own, merge
 from models.evaluate import evaluate, load_report, render, report_on, save_report
+from models.holdouts import Split, split
 from models.hub import path_of
 from models.manifest import (
     MAX_NAME_CHARS,
@@ -26,6 +28,7 @@ from models.manifest import (
 from models.mixture import EncodedCorpus, Mixture
 from models.network_weights import read_weights
 from models.networks import GruClassifier
+from models.protocol import without_source
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
 from models.shapes import GruShape
 from models.task_card import run_lines
@@ -33,7 +36,7 @@ from models.task_recipe import is_task_recipe
 from models.task_report import is_task_bundle
 from models.task_train import Options, train_task
 from models.tokenizer import TextEncoder
-from models.trainer import Trainer, logits_of
+from models.trainer import Trainer, logits_of, mix_weights
 from models.vocabulary import (
     cut_vocabulary,
     encoder_folder,
@@ -54,6 +57,7 @@ def train(
     out: Path | None = None,
     init: Path | None = None,
     seed: int | None = None,
+    leave_out: tuple[str, ...] = (),
     **more: Any,
 ) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
@@ -62,7 +66,8 @@ def train(
     for the recipes of one task also `hub:` and the name of a data set;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
     shipped bundle, unless another is given. An interrupted training goes on from its checkpoint beside `out` when
-    called again. `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
+    called again. With sources to `leave_out` it is a small training without them, whose bundle is not measured.
+    `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
     CorpusError, BundleError before any time is spent.
     """
     path = find_recipe(recipe)
@@ -73,6 +78,7 @@ def train(
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     plan = read_recipe(path)
+    plan = without_source(plan, leave_out) if leave_out else plan
     plan = plan if seed is None else replace(plan, seed=seed)
     folder = _checked_folder(out or Path("bundles") / plan.name)
     place = find_data(data)
@@ -83,7 +89,8 @@ def train(
     elif plan.vocabulary.start == "encoder":
         encoder_folder()
     LOG.info("reading labelled posts")
-    plan, sources, development, hashes = load_posts(plan, place)
+    plan, posts, hashes = load_posts(plan, place, leave_out)
+    sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
@@ -92,10 +99,14 @@ def train(
     trainer = Trainer(network, plan, mixtures, held_out)
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from))
-    _write(folder, plan, trainer, encoder, held_out, hashes, starts_from)
-    LOG.info("measuring %s", folder.name)
-    own = {"development": development} if OWN_LABELS in sources else None
-    save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
+    if init is not None and starts_from is not None and plan.start_share:
+        mix_weights(trainer.network, read_weights(init), plan.start_share)
+    to_calibrate = _encode(encoder, merge([development, posts.calibration]))
+    _write(folder, plan, trainer, encoder, to_calibrate, hashes, starts_from)
+    if not leave_out:
+        LOG.info("measuring %s", folder.name)
+        own = {"development": development} if OWN_LABELS in sources else None
+        save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
     checkpoint.unlink(missing_ok=True)
     return folder
 
@@ -134,19 +145,17 @@ def _read_start(init: Path) -> Manifest:
     return manifest
 
 
-def load_posts(plan: Recipe, data: Path) -> tuple[Recipe, dict[str, Corpus], Corpus, dict[str, str]]:
-    """(recipe as it will run, posts to train on by source, development posts, SHA-256 of each file read)."""
+def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tuple[Recipe, Split, dict[str, str]]:
+    """(recipe as it will run, posts to train on and those held out, SHA-256 of each file read)."""
     if data.is_file():
         corpus = load_own(data)
         rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
         last = plan.stages[-1]
         own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
-        return replace(plan, stages=(own,)), {OWN_LABELS: rest}, development, {data.name: file_sha256(data)}
-    sources = load_sources(data, {name for stage in plan.stages for name in stage.posts})
-    rest, development = hold_out(sources["semeval"], plan.development_posts)
-    kept_out = set(development.keys)
-    sources = {name: corpus.without(kept_out) for name, corpus in sources.items()} | {"semeval": rest}
-    return plan, sources, development, {path.name: file_sha256(path) for path in sorted(data.glob("*.csv.gz"))}
+        return replace(plan, stages=(own,)), Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
+    posts = split(plan, data, leave_out)
+    paths = [*sorted(data.glob("*.csv.gz")), *(grammar_files().values() if COMPOSED in posts.training else ())]
+    return plan, posts, {path.name: file_sha256(path) for path in paths}
 
 
 def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
@@ -196,7 +205,7 @@ def _write(
     network = trainer.network
     calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
     trained: dict[str, Any] = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
-    trained["held_out_posts"] = len(held_out.labels)
+    trained["held_out_posts"] = len(held_out.labels) - plan.calibration_posts
     if starts_from is not None:
         trained["start"] = {"name": starts_from.name, "sha256": starts_from.sha256}
     manifest = Manifest(

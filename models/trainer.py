@@ -48,6 +48,17 @@ def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts:
     return logits
 
 
+@torch.no_grad()
+def mix_weights(network: GruClassifier, start: Mapping[str, Tensor], share: float) -> None:
+    """Move `network`'s weights the `share` of the way back to `start`, in place.
+
+    What it learnt last is mostly kept, and what it knew before with it (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models", arXiv:2109.01903).
+    """
+    for name, weight in network.state_dict().items():
+        weight.lerp_(start[name].to(weight.dtype), share)
+
+
 class Trainer(TrainingLoop[list[tuple[int, int]]]):
     """Trains `network` in place through all stages; afterwards it has the best averaged weights of the last stage."""
 

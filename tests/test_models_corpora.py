@@ -77,9 +77,9 @@ def test_test_tweets_and_validation_tweets_stay_out(data: Path) -> None:
 
 def test_development_posts_are_in_no_source(data: Path, recipe: Path) -> None:
     """What early stopping and calibration see is trained on nowhere."""
-    _, sources, development, hashes = load_posts(read_recipe(recipe), data)
-    assert len(development) == 40
-    assert not any(set(development.keys) & set(corpus.keys) for corpus in sources.values())
+    _, posts, hashes = load_posts(read_recipe(recipe), data)
+    assert len(posts.development) == 40
+    assert not any(set(posts.development.keys) & set(corpus.keys) for corpus in posts.training.values())
     assert set(hashes) == {path.name for path in data.iterdir()}
 
 

@@ -18,6 +18,7 @@ from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv
 from models.evaluate import evaluate, load_report, render
 from models.manifest import LOADED_FILES, BundleError
 from models.mixture import EncodedCorpus, TrainingBatch, draw
+from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.task_recipe import is_task_recipe
 from models.train import train
@@ -75,6 +76,21 @@ def test_the_same_seed_gives_the_same_bytes(trained: Path, recipe: Path, posts: 
     for name in LOADED_FILES:
         assert (again / name).read_bytes() == (trained / name).read_bytes()
     assert (other / "weights.safetensors").read_bytes() != (trained / "weights.safetensors").read_bytes()
+
+
+def test_the_last_weights_can_be_mixed_with_those_of_the_start(
+    trained: Path, recipe: Path, posts: Path, tmp_path: Path
+) -> None:
+    """With a share of 1 the start's weights come back, with a half every weight lies in the middle."""
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        varied = tmp_path / f"share{share}.yaml"
+        varied.write_text(recipe.read_text() + f"start_share: {share}\n")
+        found[share] = read_weights(train(varied, posts, tmp_path / f"mixed{share}", init=trained))
+    for name, start in read_weights(trained).items():
+        assert torch.equal(found[1.0][name], start)
+        assert torch.allclose(found[0.5][name], (found[0.0][name] + start) / 2, atol=2e-3)
+    assert not torch.equal(found[0.0]["output.weight"], found[1.0]["output.weight"])
 
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(

@@ -4,12 +4,15 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from monitor.commands.model_options import bundle_argument, find_bundle, hub_data_option, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
+
+if TYPE_CHECKING:
+    from monitor.config import Config
 
 
 @click.command(
@@ -55,33 +58,84 @@ def train(
     checkpoint when called again. A recipe of one task prints its figures, its repeats and variants beside them; their
     bundles lie in OUT.runs, and those that are there already are not trained again.
     """
-    from monitor import logs
-
     config = load_config(config_path)
-    logs.configure(config.logging.level, config.logging.format, stream=cast("TextIO", _CurrentStderr()))
+    _tell_progress(config)
     with told_as_config_errors():
         from models import train as training
 
         start = find_bundle(init, config) if init else None
         options = {"scale": scale, "vectors": vectors, "with_variants": False if no_variants else None}
-        more = {name: value for name, value in options.items() if value is not None}
+        more: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         folder = training.train(recipe, data, out, start, seed, **more)
         click.echo(training.told_of(folder))
 
 
-@click.command(epilog=example("model evaluate", "model evaluate my-bundle --data labelled.csv --json"))
+@click.command(
+    epilog=example(
+        "model evaluate", "model evaluate my-bundle --data labelled.csv --json", "model evaluate --hold-out uci"
+    )
+)
 @config_option
 @bundle_argument
 @hub_data_option
+@click.option(
+    "--hold-out",
+    metavar="SOURCE",
+    multiple=True,
+    help="Train the shipped recipe at small scale without this corpus, and measure on it; may be repeated.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("bundles"),
+    show_default=True,
+    help="Folder that keeps the bundles of --hold-out.",
+)
+@click.option("--save", is_flag=True, help="Write report, model card and pictures into the bundle's folder.")
 @json_option
-def evaluate(config_path: Path, bundle: str | None, data: Path | str | None, *, as_json: bool) -> None:
+def evaluate(
+    config_path: Path,
+    bundle: str | None,
+    data: Path | str | None,
+    hold_out: tuple[str, ...],
+    out: Path,
+    *,
+    save: bool,
+    as_json: bool,
+) -> None:
     """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
     config = load_config(config_path)
     with told_as_config_errors():
         from models import evaluate as evaluation
 
-        report = evaluation.evaluate(find_bundle(bundle or config.scoring.bundle, config), data)
-    click.echo(json.dumps(report, indent=2) if as_json else evaluation.render(report))
+        folder = find_bundle(bundle or config.scoring.bundle, config)
+        if hold_out:
+            _tell_progress(config)
+            report, text = _hold_out(folder, hold_out, data, out)
+        else:
+            report = evaluation.evaluate(folder, data)
+            text = evaluation.render(report)
+        if save:
+            evaluation.save_report(folder, report)
+    click.echo(json.dumps(report, indent=2) if as_json else text)
+
+
+def _hold_out(folder: Path, sources: tuple[str, ...], data: Path | str | None, out: Path) -> tuple[dict[str, Any], str]:
+    """The bundle's report with the figures of the sources left out, and these as text."""
+    from models.card_sections import render_hold_outs
+    from models.evaluate import load_report
+    from models.hold_out_source import measure_without
+
+    found = {source: measure_without(source, data, out) for source in sources}
+    report = load_report(folder)
+    return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(found)
+
+
+def _tell_progress(config: "Config") -> None:
+    """Log lines of a training to stderr."""
+    from monitor import logs
+
+    logs.configure(config.logging.level, config.logging.format, stream=cast("TextIO", _CurrentStderr()))
 
 
 class _CurrentStderr(io.TextIOBase):

@@ -1,0 +1,94 @@
+"""What a report says beyond its sets, as text: intervals, calibration, daily means, sources left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.calibration_figures import POS_PROB
+from models.corpora import CLASSES
+
+Figures = Mapping[str, Any]
+MEASURES = {"accuracy": "accuracy", "macro_recall": "macro recall", "two_class_accuracy": "two-class"}
+DAYS = {
+    "raw": "mean of pos_prob as it is",
+    "plain_em": "corrected by plain EM",
+    "corrected": "corrected by EM with a prior",
+    "perfect_model": "a perfect model",
+}
+
+
+def sections(report: Figures, names: Mapping[str, str]) -> Iterator[str]:
+    """The sections there are figures for; `names` of sets as shown."""
+    if any("intervals" in systems["network"] for systems in report["sets"].values()):
+        yield "95% intervals (bootstrap over posts):\n\n" + _intervals(report["sets"], names)
+    if report.get("calibration"):
+        yield _calibration(report["calibration"], names)
+    if report.get("brand_days"):
+        yield _brand_days(report["brand_days"])
+    if report.get("hold_out"):
+        yield render_hold_outs(report["hold_out"])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _intervals(sets: Figures, names: Mapping[str, str]) -> str:
+    found = {name: systems["network"].get("intervals", {}) for name, systems in sets.items()}
+    ordered = sorted(found, key=lambda name: list(names).index(name) if name in names else -1)
+    rows = [
+        [names.get(name, name), *(_range(found[name][key]) if key in found[name] else "" for key in MEASURES)]
+        for name in ordered
+        if found[name]
+    ]
+    return _table(["set", *MEASURES.values()], rows)
+
+
+def _calibration(sets: Figures, names: Mapping[str, str]) -> str:
+    rows = [
+        [
+            names.get(name, name),
+            f"{figures['posts']:,}",
+            part,
+            f"{one['ece']:.3f}",
+            _range(one["interval"]),
+            f"{one['floor']:.3f}",
+        ]
+        for name, figures in sets.items()
+        for part in (*CLASSES, POS_PROB)
+        for one in [figures[part]]
+    ]
+    told = "Calibration: ECE in 15 bins, classes weighted alike, beside that of a perfect model on as many posts:"
+    return f"{told}\n\n{_table(['set', 'posts', 'probability', 'ECE', '95% interval', 'perfect model'], rows)}"
+
+
+def _errors(one: Figures) -> list[str]:
+    return [f"{one['ece']:.3f}", _range(one["interval"]), f"{one['floor']:.3f}"]
+
+
+def _brand_days(days: Figures) -> str:
+    rows = [
+        [shown, f"{days[key]['mean_difference']:.3f}", _range(days[key]["interval"]) if "interval" in days[key] else ""]
+        for key, shown in DAYS.items()
+    ]
+    told = (
+        f"Daily means of {days['brand_days']} days of {days['brands']} brands with 30 posts or more, SemEval 2016test:"
+        " mean absolute difference to the human mean. Corrections use no label of the brand. The prior has the class"
+        " shares of the development tweets and is worth 100 posts, a round number that was chosen with these figures in"
+        " sight:"
+    )
+    return f"{told}\n\n{_table(['mean', 'difference', '95% interval'], rows)}"
+
+
+def render_hold_outs(found: Figures) -> str:
+    """A table of sources, each left out of a training of its own."""
+    rows = [
+        [source, f"{one['posts']:,}", f"{one['two_class_accuracy']:.3f}", _range(one["interval"])]
+        for source, one in sorted(found.items())
+    ]
+    told = "Sources left out of a training of their own (the recipe at a third of its posts), posts with a side:"
+    return f"{told}\n\n{_table(['source', 'posts', 'two-class accuracy', '95% interval'], rows)}"

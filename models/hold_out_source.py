@@ -1,0 +1,53 @@
+"""How well a recipe does on a source of posts that its training had nothing of: `model evaluate --hold-out SOURCE`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.corpora import LOADERS, CorpusError, find_data, load_sources
+from models.hub import path_of
+from models.intervals import interval_of
+from models.manifest import MANIFEST, read_manifest
+from models.protocol import origin_of, without_source
+from models.recipe import Recipe, find_recipe, read_recipe
+from models.train import train
+
+RECIPE = "social-gru"
+
+
+def measure_without(source: str, data: Path | str | None, out: Path, recipe: str | Path = RECIPE) -> dict[str, Any]:
+    """Two-class accuracy on `source` of `recipe` trained at small scale without it, on posts with a side.
+
+    The bundle is kept under `out` and trained again only where recipe or data are others. Raises CorpusError,
+    RecipeError.
+    """
+    if source not in LOADERS:
+        raise CorpusError(f"no corpus is called {source}; there are {', '.join(sorted(LOADERS))}")
+    place = find_data(None if data is None else path_of(data))
+    leave_out = origin_of(source)
+    plan = read_recipe(find_recipe(recipe))
+    folder = out / f"{plan.name}-without-{source}"
+    if not _is_of(folder, without_source(plan, leave_out)):
+        train(recipe, data, folder, leave_out=leave_out)
+    corpus = load_sources(place, [source])[source]
+    truth = np.array(corpus.labels)
+    pos_prob = Bundle.load(folder, "cpu").score(corpus.texts).pos_prob
+    right = ((np.asarray(pos_prob) >= 0.5) == (truth == 2))[truth != 1]
+    return {
+        "recipe": plan.name,
+        "left_out": list(leave_out),
+        "posts": len(right),
+        "two_class_accuracy": float(right.mean()),
+        "interval": interval_of(np.mean, right),
+    }
+
+
+def _is_of(folder: Path, plan: Recipe) -> bool:
+    """Whether a bundle of this plan lies there."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    return bool(read_manifest(folder).trained.get("recipe") == json.loads(json.dumps(asdict(plan))))

@@ -1,0 +1,70 @@
+"""What a training on the corpora never sees: development tweets, a random hold-out, test splits, near-copies of these.
+
+All of it follows from recipe and data alone, so that an evaluation finds the same posts again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.corpora import CLASSES, COMPOSED, Corpus, check_sets, hold_out, load_sources, load_test, merge
+from models.near_copies import NearCopies
+from models.recipe import Recipe
+
+DEVELOPMENT_SOURCE = "semeval"
+EMPTY = Corpus((), (), ())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Posts to train on by source, and the others.
+
+    `development` stops the training early, `calibration` fits the calibration besides, `measuring` measures it;
+    `left_out` are whole sources.
+    """
+
+    training: Mapping[str, Corpus]
+    development: Corpus
+    calibration: Corpus = EMPTY
+    measuring: Corpus = EMPTY
+    left_out: Mapping[str, Corpus] = field(default_factory=dict)
+
+
+def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
+    """The split of the corpora in `data` that `plan` asks for, whose sources are without those in `leave_out`.
+
+    The random hold-out (`measuring_posts`, then `calibration_posts`) comes from the last stage's sources with all three
+    classes, each post alike, by the hash of its key. Raises CorpusError.
+    """
+    names = sorted({name for stage in plan.stages for name in stage.posts} - set(leave_out))
+    sources = load_sources(data, {*names, DEVELOPMENT_SOURCE})
+    left_out = load_sources(data, leave_out)
+    rest, development = hold_out(sources[DEVELOPMENT_SOURCE], plan.development_posts)
+    sources = {name: corpus.without(set(development.keys)) for name, corpus in sources.items()}
+    sources[DEVELOPMENT_SOURCE] = rest
+    pool = merge(sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name]))
+    measuring, calibration = _first(pool, plan.measuring_posts, plan.calibration_posts)
+    training = {name: sources[name] for name in names}
+    if len(measuring) or len(calibration) or left_out:
+        guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
+        training = _clear(training, guarded)
+    return Split(training, development, calibration, measuring, left_out)
+
+
+def _can_be_measured(name: str, corpus: Corpus) -> bool:
+    return name != COMPOSED and set(corpus.labels) == set(range(len(CLASSES)))
+
+
+def _first(pool: Corpus, n_first: int, n_second: int) -> tuple[Corpus, Corpus]:
+    """The posts with the smallest hashes, then the next ones."""
+    order = sorted(range(len(pool)), key=lambda i: hashlib.sha256(f"hold-out {pool.keys[i]}".encode()).digest())
+    return pool.select(order[:n_first]), pool.select(order[n_first : n_first + n_second])
+
+
+def _clear(sources: Mapping[str, Corpus], guarded: list[Corpus]) -> dict[str, Corpus]:
+    """The sources without the posts of `guarded` and near-copies of them."""
+    keys = {key for corpus in guarded for key in corpus.keys}
+    near = NearCopies(text for corpus in guarded for text in corpus.texts)
+    kept = {name: corpus.without(keys) for name, corpus in sources.items()}
+    return {name: corpus.select(near.without(corpus.texts)) for name, corpus in kept.items()}

@@ -1,0 +1,109 @@
+"""The measures of a bundle trained on the corpora that one table per set does not show.
+
+Calibration on the random hold-out and on `2016test`, daily means per brand, and whole sources left out of training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.brand_days import has_dated, load_dated, measure_days
+from models.bundle import Bundle
+from models.calibration_figures import measure_calibration
+from models.composed import compose
+from models.corpora import CLASSES, COMPOSED_SEED, LOADERS, TEST_SPLIT, Corpus, corpus_of, load_test
+from models.holdouts import DEVELOPMENT_SOURCE, Split
+from models.intervals import interval_of
+from models.manifest import Manifest
+from models.measures import FloatArray, IntArray, macro_recall
+from models.mixture import draw
+from models.recipe import Recipe, Stage, recipe_of
+
+COMPOSED_DEVELOPMENT_POSTS = 3_000
+BAG_POSTS = 25_000
+#: sources that are parts of one: left out together
+ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
+SMALL_SHARE = 1 / 3  #: of a stage's posts in a training at small scale
+SMALL_EPOCHS = 2
+HOLD_OUT = "random hold-out"
+
+
+def plan_of(manifest: Manifest) -> Recipe:
+    """The last stage of the recipe that a bundle was trained by, which is where its hold-out comes from.
+
+    Of a bundle that was trained on other sources than those there are: SemEval alone.
+    """
+    found = recipe_of(manifest.trained)
+    if found is not None and all(name in LOADERS for stage in found.stages for name in stage.posts):
+        return replace(found, stages=found.stages[-1:])
+    return Recipe("", "", (), "subword", (Stage("", 1, 0.0, {DEVELOPMENT_SOURCE: BAG_POSTS}),))
+
+
+def epoch_of(plan: Recipe, posts: Split) -> list[Corpus]:
+    """The posts of an epoch of the last stage, of the sources with all three classes: what a baseline learns from."""
+    wanted = [(posts.training[name], n) for name, n in plan.stages[-1].posts.items()]
+    return [
+        corpus.select(draw(min(n, len(corpus)), len(corpus), 0, [plan.seed]))
+        for corpus, n in wanted
+        if len(set(corpus.labels)) == len(CLASSES)
+    ]
+
+
+def composed_development() -> Corpus:
+    """Generated posts of frames and words that no training sees."""
+    return corpus_of(compose(COMPOSED_DEVELOPMENT_POSTS, COMPOSED_SEED, "development"))
+
+
+def intervals(truth: IntArray, probabilities: FloatArray) -> dict[str, list[float]]:
+    """95% bootstrap intervals of accuracy, macro recall and two-class accuracy."""
+    predicted = probabilities.argmax(axis=1)
+    positive = probabilities[:, 2] + probabilities[:, 1] / 2 >= 0.5
+    sided = truth != 1
+    found = {
+        "accuracy": interval_of(np.mean, truth == predicted),
+        "macro_recall": interval_of(_macro_recall, truth, predicted),
+    }
+    if sided.any():
+        found["two_class_accuracy"] = interval_of(np.mean, (positive == (truth == 2))[sided])
+    return found
+
+
+def _macro_recall(truth: IntArray, predicted: IntArray) -> float:
+    return macro_recall(truth, predicted, 3)
+
+
+def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]:
+    """`calibration` by set, and `brand_days` (see `brand_days.measure_days`), of a three-class bundle."""
+    sets = {HOLD_OUT: posts.measuring, TEST_SPLIT: load_test(data)}
+    calibration = {name: _calibration(bundle, corpus) for name, corpus in sets.items() if len(corpus)}
+    report: dict[str, Any] = {"calibration": calibration}
+    if not has_dated(data):
+        return report
+    dated = load_dated(data)
+    development = np.array(posts.development.labels)
+    prior = np.bincount(development, minlength=3) / len(development)
+    days = measure_days(dated, bundle.score(dated.texts).probabilities, prior)
+    return report | {"brand_days": days | {"prior": [float(share) for share in prior]}}
+
+
+def _calibration(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    return measure_calibration(np.array(corpus.labels), bundle.score(corpus.texts).probabilities)
+
+
+def origin_of(source: str) -> tuple[str, ...]:
+    """The source and those that share its texts."""
+    return tuple(sorted(next((names for names in ORIGINS if source in names), {source})))
+
+
+def without_source(plan: Recipe, leave_out: Sequence[str]) -> Recipe:
+    """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage."""
+    stages = tuple(_small(stage, leave_out) for stage in plan.stages)
+    return replace(plan, stages=stages, calibration_posts=0, measuring_posts=0)
+
+
+def _small(stage: Stage, leave_out: Sequence[str]) -> Stage:
+    kept = {name: max(1, round(n * SMALL_SHARE)) for name, n in stage.posts.items() if name not in leave_out}
+    return replace(stage, posts=kept, epochs=min(stage.epochs, SMALL_EPOCHS))
