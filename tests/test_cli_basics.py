@@ -38,6 +38,7 @@ NEEDED = {
     "sources seek": ["inbox", "--to-end"],
     "db rebuild-days": ["--yes"],
     "model train": ["social-gru"],
+    "model calibrate": ["--labels", __file__],
 }
 
 
