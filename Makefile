@@ -3,8 +3,8 @@ PYTHON ?= python3
 # A further index to look for PyTorch on, e.g. https://download.pytorch.org/whl/cpu: on Linux the default one has the large CUDA build.
 TORCH_INDEX ?=
 
-# Tests wait for brokers and databases more than they compute: three at a time on two cores.
-WORKERS ?= 3
+# Tests wait for brokers and databases more than they compute: four at a time on two cores.
+WORKERS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +29,7 @@ run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your o
 test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
 	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(ARGS)
 
-test-long: $(VENV)/.tests ## a crash at every step, and three replicas under every fault: two minutes more
+test-long: $(VENV)/.tests ## a crash at every step, three replicas under every fault, twenty thousand real posts: three minutes more
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
 
 test-hub: $(VENV)/.tests ## Hugging Face data sets, with packages that stay out of the other tests

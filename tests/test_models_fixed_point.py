@@ -106,6 +106,7 @@ needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled t
 
 
 @needs_data
+@pytest.mark.long
 def test_the_shipped_bundle_on_real_posts() -> None:
     """20,000 real posts: no probability is off by 1e-3, no mean of a thousand by 1e-4, and 99.9% keep their label."""
     bundle = Bundle.load(find_bundle("social-gru", ROOT), "cpu")
@@ -118,6 +119,7 @@ def test_the_shipped_bundle_on_real_posts() -> None:
 
 
 @needs_data
+@pytest.mark.long
 def test_plain_torch_on_real_posts() -> None:
     """The engine in fp32 gives the reference network's logits within 1e-5 on the shipped weights."""
     bundle, network = Bundle.load(find_bundle("social-gru", ROOT), "cpu"), _network()

@@ -171,6 +171,7 @@ def test_real_posts_word_by_word_equal_the_whole_texts(shipped: TextEncoder) -> 
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
+@pytest.mark.long
 def test_twenty_thousand_posts_have_the_same_ids_both_ways(shipped: TextEncoder) -> None:
     """C and Python agree on every id, in one call and in many."""
     texts = load_test(DATA).texts[:20_000]

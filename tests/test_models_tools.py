@@ -166,6 +166,7 @@ ODD_TEXTS = (
 )
 
 
+@pytest.mark.long
 def test_contributions_add_up_whatever_is_written(tmp_path: Path) -> None:
     """Texts of all lengths, and odd ones: base and contributions are the log-odds of the pos_prob told."""
     bundle = make_bundle(tmp_path / "tiny")
