@@ -2,6 +2,7 @@
 kept.
 """
 
+import errno
 import gzip
 import io
 import os
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from privileges import without_privileges
@@ -22,6 +23,7 @@ from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.lanes import Lane
 from monitor.parsing import Parser
 from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, StreamPartition
+from monitor.sources import file_rows, inspection
 from monitor.sources.csv_rows import rows_of
 from monitor.sources.drop_folder import FILES, DropFolder
 from monitor.sources.folders import REPORT_SUFFIX, taken_at_of
@@ -485,11 +487,82 @@ def test_an_unreadable_file_is_left_behind_and_told(capsys: pytest.CaptureFixtur
         once.say_counts([lane])
         assert "inbox: locked.csv cannot be read and stays where it is" in capsys.readouterr().out
         assert once.exit_code_of([lane], delivered=True) == 69
-        (inbox.path / "locked.csv").chmod(0o600)
-        inbox.drop("locked.csv", HEADER + "2026-11-20,later,u\n", age_s=30)
+        (inbox.path / "locked.csv").chmod(0o600)  # its content and times stay as they were
         assert texts_of(inbox.read()) == ["later"]
         assert once.exit_code_of([lane], delivered=True) == 0
         inbox.source.close()
+
+
+class Flaky(io.BytesIO):
+    """A file whose disk fails once: the line after `n_good` raises EIO."""
+
+    def __init__(self, content: bytes, n_good: int) -> None:
+        super().__init__(content)
+        self.n_good = n_good
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.n_good -= 1
+        if self.n_good == -1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().readline(size)
+
+
+@pytest.mark.parametrize("n_good", [1, 2, 5, 9])
+def test_a_disk_that_fails_while_a_file_is_read_costs_no_row(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, n_good: int
+) -> None:
+    """The source is away for a moment, then reading goes on at the same row; equal rows are still told apart."""
+    texts = [f"text {n // 2}" for n in range(20)]
+    path = inbox.drop("posts.csv", csv(*texts))
+    content = path.read_bytes()
+    opened: list[io.BytesIO] = []
+
+    def flaky_once(_: Path) -> io.BytesIO:
+        opened.append(Flaky(content, n_good) if not opened else io.BytesIO(content))
+        return opened[-1]
+
+    monkeypatch.setattr(file_rows, "open_content", flaky_once)
+    records: list[Record] = []
+    n_failed = 0
+    while len(records) < 20:
+        try:
+            batch = inbox.next(3)
+        except SourceUnavailable:
+            n_failed += 1
+            continue
+        inbox.save(batch)
+        records += batch.records
+    assert n_failed == 1
+    assert texts_of(records) == texts
+    assert len({record.post_key for record in records if isinstance(record, Post)}) == 20
+    assert inbox.read() == []
+    assert inbox.names("done") == ["20261121T101500Z-posts.csv", "20261121T101500Z-posts.csv.report.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_opened_for_a_moment_is_read_later(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """At the inspection, and at a restart in the middle: neither left aside nor failed."""
+    inbox.drop("posts.csv", csv("one", "two", "three"))
+
+    def refuse(_: Path) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    for room in (inspection, file_rows):
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "open_content", refuse)
+            with pytest.raises(SourceUnavailable, match=os.strerror(number)):
+                inbox.next()
+    first = inbox.next(1)
+    inbox.save(first)
+    inbox.restart()
+    with monkeypatch.context() as patch:
+        patch.setattr(file_rows, "open_content", refuse)
+        with pytest.raises(SourceUnavailable):
+            inbox.next()
+    assert texts_of([*first.records, *inbox.read()]) == ["one", "two", "three"]
+    assert inbox.names("failed") == []
 
 
 def test_a_folder_that_vanishes_is_waited_for(inbox: Inbox) -> None:

@@ -26,7 +26,7 @@ from monitor.sources.bookkeeping import Positions
 from monitor.sources.csv_rows import UnusableHeader
 from monitor.sources.file_ends import FileEnds
 from monitor.sources.file_rows import FileRows
-from monitor.sources.folders import DONE, FAILED, PROCESSING, Folders, Waiting, look_again
+from monitor.sources.folders import DONE, FAILED, PASSING_ERRORS, PROCESSING, Folders, Waiting, look_again
 from monitor.sources.inspection import Inspection
 from monitor.sources.waiting import WaitingFiles
 from monitor.store.files import TakenFile
@@ -226,8 +226,9 @@ class DropFolder:
         return True
 
     def _set_aside(self, file: Waiting, error: OSError) -> None:
-        """A file that cannot be read waits until somebody touches it; the others go on."""
+        """A file that cannot be read waits until somebody touches it; the others go on. Raises SourceUnavailable."""
         self._stop_inspecting()
+        self.folders.raise_if_passing(error)
         self._waiting.remove(file, is_unreadable=True)
         extra = {"source": self.name, "file": file.name, "error": error.strerror}
         log.warning("a dropped file cannot be read", extra=extra)
@@ -260,15 +261,21 @@ class DropFolder:
         try:
             self._reading = taken, FileRows(path, taken, self._parser, first_row)
         except (OSError, UnusableHeader) as error:  # removed by somebody, or the configured columns changed under it
+            if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+                self._resuming.appendleft(taken)
+                self.folders.raise_if_passing(error)
             self._ends.add(taken, FAILED, f"it cannot be read any more: {error}")
 
     def _read(self, max_records: int, deadline: float) -> Polled:
         assert self._reading is not None
         taken, rows = self._reading
         try:
-            with self.folders.errors():
-                records = rows.read(max_records, deadline)
-        except (EOFError, zlib.error):
+            records = rows.read(max_records, deadline)
+        except OSError as error:
+            self.folders.raise_if_passing(error)
+            self._end(taken.taken_name, FAILED, f"it cannot be read any more: {error}")
+            return Polled([], {})
+        except (EOFError, zlib.error, UnusableHeader):
             self._end(taken.taken_name, FAILED, "it broke while it was read")
             return Polled([], {})
         if not records and not rows.is_at_end:

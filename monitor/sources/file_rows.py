@@ -30,21 +30,27 @@ class FileRows:
 
         Raises OSError, or UnusableHeader where the configured columns changed since the file was taken.
         """
-        self.next_row = 0
         self.first_row = first_row
+        self._given_until = first_row
+        self._path = path
         self._taken = taken
         self._parser = parser
+        self._begin()
+
+    def _begin(self) -> None:
+        self.next_row = 0
         self._count_equal = Occurrences()
-        self._content = open_content(path)
+        self._content = open_content(self._path)
         try:
             self._rows = rows_of(self._content)
             header = next(self._rows, CsvRow(1, b"", []))
-            self._header = Header(header.cells, parser.theirs)
+            self._header = Header(header.cells, self._parser.theirs)
             self._header_line = header.raw.rstrip(b"\r\n") + b"\r\n"
             self._ahead = next(self._rows, None)
         except BaseException:
             self.close()
             raise
+        self._is_broken = False
 
     @property
     def is_at_end(self) -> bool:
@@ -52,12 +58,24 @@ class FileRows:
         return self._ahead is None
 
     def read(self, max_records: int, deadline: float) -> list[Record]:
-        """The next records; none while rows before the first are still being skipped at `deadline` (monotonic)."""
-        while self.next_row < self.first_row and self._ahead is not None:
-            self._next_records(min(SKIP_ROWS, self.first_row - self.next_row))
-            if time.monotonic() >= deadline:
-                return []
-        return self._next_records(max_records)
+        """The next records; none while rows before the first are still being skipped at `deadline` (monotonic).
+
+        After an OSError, which it raises, the next call begins the file anew and goes on at the same row.
+        """
+        if self._is_broken:
+            self.close()
+            self._begin()
+        try:
+            while self.next_row < self._given_until and self._ahead is not None:
+                self._next_records(min(SKIP_ROWS, self._given_until - self.next_row))
+                if time.monotonic() >= deadline:
+                    return []
+            records = self._next_records(max_records)
+        except OSError:
+            self._is_broken = True  # the iterator of rows ends with the error: it would say that the file is through
+            raise
+        self._given_until = self.next_row
+        return records
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

@@ -18,6 +18,18 @@ from monitor.store.files import FileCounts
 PROCESSING, DONE, FAILED = "processing", "done", "failed"
 REPORT_SUFFIX = ".report.txt"
 MAX_NAME_BYTES = 200  #: room for stamp and report suffix within the 255 bytes that file systems allow
+#: trouble of disk, network file system or process that passes: the same file can be read later
+PASSING_ERRORS = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
 _STAMP = re.compile(r"(\d{8}T\d{6}Z)(?:\.\d+)?-(.+)", re.DOTALL)
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -130,6 +142,12 @@ class Folders:
                     entry.unlink(missing_ok=True)
                     n_removed += 1
         return n_removed
+
+    def raise_if_passing(self, error: OSError) -> None:
+        """Raise SourceUnavailable for trouble of disk, network or process: the file is as good as before."""
+        if error.errno in PASSING_ERRORS:
+            with self.errors():
+                raise error
 
     @contextmanager
     def errors(self) -> Iterator[None]:

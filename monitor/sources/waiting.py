@@ -23,7 +23,7 @@ class WaitingFiles:
         self._next_scan = 0.0  # monotonic
         self._files: dict[Waiting, None] = {}  # in order; a list would take as long again for each of 100,000 files
         self._first_seen: dict[Waiting, datetime] = {}
-        self._unreadable: set[Waiting] = set()
+        self._unreadable: dict[Waiting, int] = {}  # with the time of its last change, permissions included
 
     def open(self) -> None:
         """Begin to watch the folder."""
@@ -69,7 +69,8 @@ class WaitingFiles:
         files = strays + self._folders.waiting()
         now = self._clock()
         self._first_seen = {file: self._first_seen.get(file, now) for file in files}
-        self._unreadable &= set(files)
+        there = set(files)
+        self._unreadable = {f: at for f, at in self._unreadable.items() if f in there and _changed_ns(f) == at}
         self._files = dict.fromkeys(file for file in files if file not in self._unreadable)
         ended = time.monotonic()
         self._next_scan = ended + max(self._rescan_s, (ended - began) / MAX_SCAN_SHARE)
@@ -81,7 +82,7 @@ class WaitingFiles:
     def remove(self, file: Waiting, *, is_unreadable: bool = False) -> None:
         """The file was taken or is gone; an unreadable one stays out until somebody touches it."""
         if is_unreadable:
-            self._unreadable.add(file)
+            self._unreadable[file] = _changed_ns(file)
         self._files.pop(file, None)
 
     def wait(self, deadline: float) -> bool:
@@ -109,3 +110,11 @@ class WaitingFiles:
         if since > now:
             self._first_seen[file] = since = now
         return since
+
+
+def _changed_ns(file: Waiting) -> int:
+    """When content or permissions changed last, in ns since 1970; 0 for a file that is gone."""
+    try:
+        return file.path.lstat().st_ctime_ns
+    except OSError:
+        return 0

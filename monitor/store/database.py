@@ -226,9 +226,10 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = (
             None  # the driver must not begin transactions by itself: a deferred one fails when it turns to writing
         )
+        # synchronous: with less, a power cut takes back what was committed, after its file was moved or its alert sent
         # secure_delete: what is forgotten is overwritten, not only unlinked (sqlite.org/pragma.html)
         # cache_size in KiB: keys are random, and the default of 2 MiB thrashes from a million posts on
-        pragmas = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
