@@ -1,5 +1,6 @@
 """Forgetting and retention: words go, counts stay right, replays still count once."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,6 +143,19 @@ def test_words_of_a_forgotten_user_leave_dead_letters_and_alerts(database: Datab
         (b"\xff\xfeann", "ann", False),
         (b'["ann"', "ann", True),
         (b"17", "17", True),
+        (b'[{"user_id": "ann"}]', "ann", True),
+        (b'{"user": {"id": "ann", "age": 5}}', "ann", True),
+        (b'{"user": {"name": "joanna"}, "text": "hi ann"}', "ann", False),
+        (b'{"user_id": "ann", "user_id": "bob"}', "ann", True),
+        (b'{"user_id": "M\\u00fcller", "text": "cut he', "M\u00fcller", True),
+        (b'{"user_id": "a\\/b", "text": "cut he', "a/b", True),
+        (b'{"user_id": "\\ud83d\\ude00", "text": "cut he', "\U0001f600", True),
+        (b"[" * 100_000, "ann", False),
+        (b"time;text;user\n2026-06-01;hi;ann\n", "ann", True),
+        (b"time\ttext\tuser\n2026-06-01\thi ann\tbob\n", "ann", False),
+        (gzip.compress(b"time,text,user\n2026-06-01,hi,ann\n")[:-6], "ann", True),
+        (gzip.compress(b"time,text,user\n2026-06-01,hi,bob\n")[:-6], "ann", False),
+        (b"\x1f\x8b no gzip", "ann", True),
         (b"", "ann", False),
         ("text,user_id\nhi,ann\n".encode("utf-16"), "ann", True),
     ],

@@ -2,12 +2,13 @@
 
 import csv
 import io
+import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
 
 from monitor.posts import StreamPartition
@@ -27,6 +28,9 @@ from monitor.store.texts import hashed_user, storable
 from monitor.store.totals import by_key, counted_from_posts, subtract_in
 
 LETTERS_AT_ONCE = 200  #: dead letters read at a time while looking for a user: at most 64 KiB each
+MAX_UNPACKED_BYTES = 16 << 20  #: of a dead letter's gzip, which has at most 64 KiB
+_GZIP = b"\x1f\x8b"
+_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4}|\\["\\/bfnrt])+')
 _SHA_DIGITS = 12  #: of a file's SHA-256, with which the `position` of its posts begins
 
 
@@ -127,15 +131,43 @@ def _letters_in(connection: Connection) -> Iterator[list[tuple[int, bytes]]]:
 
 def holds_field(raw: bytes, value: str) -> bool:
     """Whether a refused record holds `value` as one of its fields; in a broken one, or in UTF-16, anywhere."""
+    if raw.startswith(_GZIP):
+        unpacked = _unpacked(raw)
+        return unpacked is None or _holds_word(unpacked.decode("utf-8", "replace"), value)
     if any(value.encode(code, "replace") in raw for code in ("utf-16-le", "utf-16-be")):
         return True  # the head of a file that was refused for it
     text = raw.decode("utf-8", "replace")
     try:
-        record = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return value in _json_fields(raw.decode())
+    except (ValueError, RecursionError):
         fields = None if _looks_broken(text) else _csv_fields(text)
-        return _holds_word(text, value) if fields is None else value in fields
-    return value in {str(each).strip() for each in (record.values() if isinstance(record, dict) else [record])}
+        words = (text, _unescaped(text))
+        return any(_holds_word(each, value) for each in words) if fields is None else value in fields
+
+
+def _json_fields(text: str) -> set[str]:
+    """Every text, number and name in a JSON value; a name that stands twice has both its values."""
+    found: set[str] = set()
+
+    def collect(value: object) -> None:
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, list):
+                collect(each)
+            elif each is not None:  # what was an object has been collected
+                found.add(str(each).strip())
+
+    def collect_pairs(pairs: list[tuple[str, object]]) -> None:
+        for name, value in pairs:
+            found.add(name)
+            collect(value)
+
+    collect(json.loads(text, object_pairs_hook=collect_pairs))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """JSON's escapes resolved in a text that need not be whole JSON."""
+    return _ESCAPES.sub(lambda match: str(json.loads(f'"{match.group()}"')), text)
 
 
 def _looks_broken(text: str) -> bool:
@@ -148,7 +180,21 @@ def _holds_word(text: str, value: str) -> bool:
 
 
 def _csv_fields(text: str) -> set[str] | None:
+    """The fields of rows, by whatever may separate them: files are refused for another separator than ours."""
     try:
-        return {field.strip() for row in csv.reader(io.StringIO(text, newline="")) for field in row}
+        return {
+            field.strip()
+            for separator in ",;\t|"
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            for field in row
+        }
     except csv.Error:
+        return None
+
+
+def _unpacked(raw: bytes) -> bytes | None:
+    """The head of a gzip file as far as it goes; None for one that cannot be searched."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, MAX_UNPACKED_BYTES)
+    except zlib.error:
         return None
