@@ -29,7 +29,7 @@ run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your o
 test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
 	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(ARGS)
 
-test-long: $(VENV)/.tests ## a crash at every step, three replicas under every fault, twenty thousand real posts: three minutes more
+test-long: $(VENV)/.tests ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: four minutes more
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
 
 test-hub: $(VENV)/.tests ## Hugging Face data sets, with packages that stay out of the other tests

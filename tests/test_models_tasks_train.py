@@ -34,6 +34,8 @@ from models.task_trainer import softmax
 from models.train import told_of, train
 from models.vectors import check_vectors, start_vectors
 
+pytestmark = pytest.mark.long  # every recipe is trained: `make test-long`
+
 NEURAL = ("recurrent", "cnn")
 TINY_NETWORK: dict[str, dict[str, Any]] = {
     "recurrent": {"embedding": 8, "hidden": 8, "embedding_std": 0.5},
