@@ -33,7 +33,7 @@ BAD_FILES = (
     ("utf-16.csv", "created_at,text\n2026-11-20,hello\n".encode("utf-16"), "UTF-16"),
     ("latin-1.csv", "created_at,text\n2026-11-20,Grüße\n".encode("latin-1"), "not UTF-8: line 2"),
     ("picture.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40, ""),
-    ("cut.csv.gz", gzip.compress(b"created_at,text\n" + b"2026-11-20,hello\n" * 999)[:-20], ""),
+    ("cut.csv.gz", gzip.compress(b"created_at,text\n" + b"2026-11-20,hello\n" * 999, mtime=0)[:-20], ""),
 )
 
 
