@@ -1,6 +1,5 @@
 """Comparing, thresholds, mistakes, explanations, ONNX and int8: held against oracles and by hand."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,12 @@ from scipy.stats import binomtest, chi2
 from tiny_models import WORDS, make_bundle, make_texts, one_thread, write_labelled
 
 from models.bundle import Bundle, BundleError, find_bundle
-from models.calibration import Calibration
 from models.corpora import CorpusError
 from models.evaluate import evaluate, save_report
 from models.explain import explain
 from models.explore import explore, explore_texts
-from models.export import _model, export, largest_difference
 from models.figures import CONFUSION, CURVES, RELIABILITY
-from models.kinds import load_network
-from models.manifest import read_manifest, write_manifest
+from models.manifest import read_manifest
 from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes
 from models.neighbours import neighbours
@@ -190,25 +186,6 @@ def test_the_shipped_bundle_explains_what_it_serves() -> None:
         assert total == pytest.approx(np.log(pos_prob / (1 - pos_prob)), abs=0.01)
     assert dict(explained[1].words)["love"] > 1
     assert dict(explained[2].words)["awful"] < -1
-
-
-def test_onnx_equals_torch(tmp_path: Path) -> None:
-    """The file is written once it is equal, with the tokenizer; a network that differs is told apart."""
-    bundle = make_bundle(tmp_path / "tiny")
-    assert export(bundle, tmp_path / "out" / "model.onnx") < 1e-5
-    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (bundle / "tokenizer.json").read_bytes()
-    network = load_network(bundle, read_manifest(bundle))
-    graph = _model(network, Calibration(1.0, (0.0, 0.0, 0.0)), {}).SerializeToString()
-    assert largest_difference(graph, network, Calibration(2.0, (0.5, 0.0, 0.0)), [[5, 6, 7], [8]]) > 0.01
-
-
-def test_other_kinds_are_refused(tmp_path: Path) -> None:
-    """A kind without a graph is named, before anything is loaded."""
-    bundle = make_bundle(tmp_path / "tiny")
-    manifest = read_manifest(bundle)
-    write_manifest(bundle, replace(manifest, network={**manifest.network, "kind": "cnn"}))
-    with pytest.raises(BundleError, match="of the kind cnn; only the kind gru can be exported"):
-        export(bundle, tmp_path / "model.onnx")
 
 
 def test_int8_rows_are_within_half_a_step() -> None:
