@@ -1,12 +1,16 @@
 """Labelled posts in the store: which daily rows they correct, and what a new bundle or a recount does to that."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from batches import DAY, MODEL, NOW, everything, micro, post, rules, scored
 
 from monitor.aggregates import Z95
+from monitor.config import Config
 from monitor.corrections import Correction, LabelSums, sums_of
+from monitor.dashboard import page
+from monitor.health import Health
+from monitor.metrics import Metrics
 from monitor.store import daily, labels
 from monitor.store.daily import DailyRow
 from monitor.store.database import Database
@@ -85,6 +89,21 @@ def test_labels_count_for_their_bundle_alone(database: Database) -> None:
     assert by_day[new].mean_pos_corrected is not None
     assert by_day[DAY - timedelta(days=1)].mean_pos_corrected is not None  # those of the first bundle stay
     assert corrected(by_day[both]) == (None, None, None)
+
+
+def test_the_status_page_shows_the_correction_with_its_interval(database: Database) -> None:
+    """A column of its own for a brand with labels, none for another."""
+    today = datetime.now(UTC).date()
+    records = [post(n, brand=("acme", "globex")[n % 2], day=today) for n in range(40)]
+    Saver(database, rules()).save(scored(records, [micro(300_000)] * 40))
+    labels.save(database, MODEL, {"acme": SUMS}, NOW)
+    daily.refresh(database, datetime.now(UTC))
+    health = Health(Metrics())
+    health.up("store", "sqlite")
+    (acme, globex) = page.render(database, Config(), health, {}).split("<section>")[1:]
+    (row,) = daily.daily_rows(database, brand="acme")
+    assert f"<td>{row.mean_pos_corrected:.3f} ({row.corrected_low:.3f} to {row.corrected_high:.3f})</td>" in acme
+    assert ("<th>corrected</th>" in acme, "<th>corrected</th>" in globex) == (True, False)
 
 
 def test_labels_given_again_replace_the_first(database: Database) -> None:

@@ -74,24 +74,34 @@ def _brands(rows: Sequence[DailyRow], config: Config) -> str:
 def _brand(brand: str, days: Sequence[DailyRow], threshold: float) -> str:
     last = days[-1]
     state = "dip" if last.ma3 < threshold else "fine"
-    head = ("day", "posts", "mean", "ma3", "neg", "neu", "pos")
+    shown = days[: -N_TABLE_DAYS - 1 : -1]
+    has_labels = any(day.mean_pos_corrected is not None for day in shown)
+    head = ("day", "posts", "mean", *(("corrected",) if has_labels else ()), "ma3", "neg", "neu", "pos")
     rows = [
         (
             f"{day.day:%d %b}",
             day.total,
             f"{day.mean_pos:.3f}",
+            *((_corrected(day),) if has_labels else ()),
             f"{day.ma3:.3f}",
             day.n_negative,
             day.n_neutral,
             day.n_positive,
         )
-        for day in reversed(days[-N_TABLE_DAYS:])
+        for day in shown
     ]
     chart = _chart(days, threshold)
     return (
         f'<section><h3><b>{escape(brand)}</b> <span class="{state}">ma3 {last.ma3:.3f}</span></h3>{chart}'
         f"{_table(head, rows)}</section>"
     )
+
+
+def _corrected(day: DailyRow) -> str:
+    """The mean corrected by the brand's own labels with its 95% interval; empty on a day that has none."""
+    if day.mean_pos_corrected is None:
+        return ""
+    return f"{day.mean_pos_corrected:.3f} ({day.corrected_low:.3f} to {day.corrected_high:.3f})"
 
 
 def _chart(days: Sequence[DailyRow], threshold: float) -> str:
