@@ -48,35 +48,43 @@ LOG = logging.getLogger(__name__)
 NETWORK = "network"
 
 
-def evaluate(bundle: Path, data: Path | str | None = None) -> dict[str, Any]:
+def evaluate(bundle: Path, data: Path | str | None = None, beside: Sequence[Path] = ()) -> dict[str, Any]:
     """Measure a bundle on `2016test`, generated posts and the two hundred plain and hard ones, baselines beside it.
 
     With it go calibration and daily means (`protocol.measure_protocol`), and what `--hold-out` measured before. `data`
     is the folder of the corpora (default `SENTIMENT_DATA`), or a CSV of one's own (text, label), which is then what is
-    measured. A bundle of a task recipe is measured on that task's test posts instead, or on those of a `hub:` data set.
+    measured. Other bundles `beside` it are measured on the same posts, those of two classes on the ones with a side.
+    A bundle of a task recipe is measured on that task's test posts instead, or on those of a `hub:` data set.
     The report holds nothing but what JSON can. Raises BundleError, CorpusError.
     """
     manifest = read_manifest(bundle)
     if is_task_bundle(manifest):
+        if beside:
+            raise CorpusError(f"{manifest.name} is of a task recipe: name it as the one beside a bundle of mixed posts")
         return evaluate_task(bundle, data)
     place = find_data(None if data is None else path_of(data))
     if place.is_file():
-        return report_on(bundle, {place.stem: load_csv(place)}, _baselines([]))
+        return report_on(bundle, {place.stem: load_csv(place)}, _baselines([]), beside)
     plan = plan_of(manifest)
     posts = split(plan, place)
     sets = {TEST_SPLIT: load_test(place)} | check_sets() | {COMPOSED: composed_development()}
-    report = report_on(bundle, sets, _baselines(epoch_of(plan, posts)))
+    report = report_on(bundle, sets, _baselines(epoch_of(plan, posts)), beside)
     if len(manifest.classes) == len(CLASSES):
         report |= measure_protocol(Bundle.load(bundle, "cpu"), posts, place)
     return report | {"hold_out": _hold_outs(bundle)}
 
 
-def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseline]) -> dict[str, Any]:
-    """The report of the bundle in `path` over named sets of labelled posts."""
+def report_on(
+    path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseline], beside: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """The report of the bundle in `path` over named sets of labelled posts. Raises BundleError, CorpusError."""
     bundle = Bundle.load(path, "cpu")
     manifest = read_manifest(path)
+    others = _others(beside, {NETWORK, manifest.name, *(b.name for b in baselines)})
     figures = {
-        name: {NETWORK: _measure_bundle(bundle, corpus)} | {b.name: _measure_baseline(b, corpus) for b in baselines}
+        name: {NETWORK: _measure_bundle(bundle, corpus)}
+        | {other: _measure_bundle(found, corpus) for other, found in others.items()}
+        | {b.name: _measure_baseline(b, corpus) for b in baselines}
         for name, corpus in sets.items()
     }
     speed = posts_per_cpu_second(bundle, next(iter(sets.values())).texts)
@@ -93,6 +101,16 @@ def report_on(path: Path, sets: Mapping[str, Corpus], baselines: Sequence[Baseli
         "posts_per_cpu_second": speed,
         "sets": figures,
     }
+
+
+def _others(paths: Sequence[Path], taken: set[str]) -> dict[str, Bundle]:
+    found: dict[str, Bundle] = {}
+    for path in paths:
+        name = read_manifest(path).name
+        if name in taken | set(found):
+            raise CorpusError(f"{path}: another system of the report is called {name}")
+        found[name] = Bundle.load(path, "cpu")
+    return found
 
 
 def _hold_outs(bundle: Path) -> dict[str, Any]:

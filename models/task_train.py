@@ -17,6 +17,7 @@ from models.linear_fit import check_linear, fit_linear
 from models.manifest import CLASSES_TWO, MANIFEST, REPORT, BundleError, file_sha256, read_manifest
 from models.neural_fit import fit_network
 from models.recipe import RecipeError
+from models.task_plans import Repeats
 from models.task_recipe import MAIN, TaskRecipe, Variant, plain, read_task_recipe, runs_of
 from models.task_report import NETWORK, report_on_task, save_task_report
 from models.tasks import Split, class_indices, find_task, load_task
@@ -38,6 +39,7 @@ class Options:
     scale: str = "full"
     vectors: Path | None = None
     with_variants: bool = True
+    task: str | None = None  # another than the recipe's
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def train_task(path: Path, out: Path, options: Options) -> Path:
     spent.
     """
     variants = read_task_recipe(path, options.scale, options.seed)
+    if options.task is not None:
+        variants = [variant_on(variant, options.task) for variant in variants]
     main = variants[0].recipe
     start = _start(main, options)
     runs = list(_runs(variants if options.with_variants else variants[:1], out))
@@ -69,6 +73,13 @@ def train_task(path: Path, out: Path, options: Options) -> Path:
     report = load_report(out) | {"runs": _summary(runs), "must_reach": main.must_reach}
     save_task_report(out, report)
     return out
+
+
+def variant_on(variant: Variant, task: str) -> Variant:
+    """The same network on the posts of another task, once each; the seed's figures and the bar are of its own task."""
+    loss = variant.recipe.loss if find_task(task).classes == CLASSES_TWO else "cross_entropy"
+    recipe = replace(variant.recipe, task=task, loss=loss, repeats=Repeats(), seed_says="", must_reach="")
+    return replace(variant, recipe=recipe, seed_says="")
 
 
 def _start(recipe: TaskRecipe, options: Options) -> Start:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models import social_posts
 from models.corpora import (
     CLASSES,
     Corpus,
@@ -202,5 +203,6 @@ TASKS: Mapping[str, Task] = {
     "sentiment140": Task(CLASSES_TWO, N_FOLDS, ("sentiment140_sample.csv.gz",), _sentiment140),
     "tweets3": Task(CLASSES_THREE, N_FOLDS, ("idcattweet_train.csv.gz",), _tweets3),
     "semeval": Task(CLASSES_THREE, 1, ("semeval_2013_2016.csv.gz",), _semeval),
+    "social": Task(CLASSES_THREE, 1, social_posts.FILES, social_posts.read_social),
     "uci": Task(CLASSES_TWO, N_FOLDS, ("uci_sentences.csv.gz",), _uci),
 }

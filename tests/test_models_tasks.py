@@ -55,6 +55,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_gzip(folder / "semeval_2013_2016.csv.gz", ("split", "label", "in_tweeteval_val", "text"), years)
     reviews3 = [(text, label, "uci_yelp") for text, label in sided(100, 7)]
     write_gzip(folder / "uci_sentences.csv.gz", ("text", "label", "source"), reviews3)
+    for i, name in enumerate(
+        ("crowdflower_dfe", "goemotions", "sanders", "sst5_sentences", "tweet_sentiment_extraction")
+    ):
+        of_source = [(f"{name} {text}", label) for text, label in labelled_rows(40, 10 + i)]
+        write_gzip(folder / f"{name}.csv.gz", ("text", "label"), of_source)
+    alike = [(text, label, str(n // 5)) for n, (text, label) in enumerate(labelled_rows(100, 20))]
+    write_gzip(folder / "twitter_entity.csv.gz", ("text", "label", "source"), alike)
     return folder
 
 

@@ -21,7 +21,7 @@ from tiny_models import labelled_rows, one_thread, write_labelled
 
 from models.balancing import augmented, balanced_rows
 from models.bundle import Bundle, save_bundle
-from models.corpora import CLASSES, corpus_of
+from models.corpora import CLASSES, CorpusError, corpus_of
 from models.evaluate import evaluate, load_report
 from models.explain import explain
 from models.manifest import LOADED_FILES, MANIFEST, BundleError, read_manifest
@@ -30,6 +30,7 @@ from models.recipe import RecipeError, find_recipe, list_recipes, read_tree
 from models.task_card import run_lines
 from models.task_recipe import SCALES, is_task_recipe, merged, read_task_recipe
 from models.task_report import measure_classes
+from models.task_train import variant_on
 from models.task_trainer import softmax
 from models.train import told_of, train
 from models.vectors import check_vectors, start_vectors
@@ -247,6 +248,18 @@ def test_bce_needs_two_classes(posts: dict[int, Path], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="loss bce tells two classes"):
         train(recipe, posts[3], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_another_task_takes_the_network_and_leaves_the_figures_of_its_own(tmp_path: Path) -> None:
+    """Three classes need another loss; what the seed says and the bar go with the recipe's own posts."""
+    tree = tiny("sentiment140-lstm", seed_says="0.7", must_reach="0.75", repeats={"over": "splits", "times": 3})
+    (main,) = read_task_recipe(write_recipe(tmp_path / "tiny.yaml", tree))[:1]
+    three, two = variant_on(main, "social").recipe, variant_on(main, "uci").recipe
+    assert (three.loss, two.loss, three.task) == ("cross_entropy", "bce", "social")
+    assert (three.seed_says, three.must_reach, three.repeats.times) == ("", "", 1)
+    assert (three.network, three.preparation) == (main.recipe.network, main.recipe.preparation)
+    with pytest.raises(CorpusError, match=r"no task is called nothing; there are .*social"):
+        variant_on(main, "nothing")
 
 
 def test_another_seed_gives_another_network(posts: dict[int, Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Comparing, thresholds, mistakes, explanations, ONNX and int8: held against oracles and by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from models.evaluate import evaluate, save_report
 from models.explain import explain
 from models.explore import explore, explore_texts
 from models.figures import CONFUSION, CURVES, RELIABILITY
-from models.manifest import read_manifest
+from models.manifest import read_manifest, write_manifest
 from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes
+from models.model_card import render
 from models.neighbours import neighbours
 from models.network_weights import dequantise, quantise, read_weights
 from models.paired import compare, compare_predictions, mcnemar
@@ -186,6 +188,22 @@ def test_the_shipped_bundle_explains_what_it_serves() -> None:
         assert total == pytest.approx(np.log(pos_prob / (1 - pos_prob)), abs=0.01)
     assert dict(explained[1].words)["love"] > 1
     assert dict(explained[2].words)["awful"] < -1
+
+
+def test_other_bundles_are_measured_beside(tmp_path: Path) -> None:
+    """On the same posts, in rows of their own; two of one name cannot be told apart."""
+    first, second = make_bundle(tmp_path / "first"), make_bundle(tmp_path / "second")
+    two = make_bundle(tmp_path / "two", classes=("negative", "positive"))
+    for folder in (second, two):
+        write_manifest(folder, replace(read_manifest(folder), name=folder.name))
+    data = write_labelled(tmp_path / "own.csv", ROWS)
+    report = evaluate(first, data, [second, two])
+    (figures,) = report["sets"].values()
+    assert figures["second"]["confusion"] == figures["network"]["confusion"]
+    assert (figures["two"]["posts"], figures["network"]["posts"]) == (40, 60)
+    assert "| second " in render(report)
+    with pytest.raises(CorpusError, match="another system of the report is called second"):
+        evaluate(first, data, [second, second])
 
 
 def test_int8_rows_are_within_half_a_step() -> None:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File in GloVe's text format, in place of the recipe's pretrained vectors.",
 )
+@click.option(
+    "--task", help="Learn the posts of another task, of one recipe's or `social`: the shipped bundle's last ones."
+)
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
     config_path: Path,
@@ -49,6 +52,7 @@ def train(
     seed: int | None,
     scale: str | None,
     vectors: Path | None,
+    task: str | None,
     *,
     no_variants: bool,
 ) -> None:
@@ -64,7 +68,7 @@ def train(
         from models import train as training
 
         start = find_bundle(init, config) if init else None
-        options = {"scale": scale, "vectors": vectors, "with_variants": False if no_variants else None}
+        options = {"scale": scale, "vectors": vectors, "task": task, "with_variants": False if no_variants else None}
         more: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         folder = training.train(recipe, data, out, start, seed, **more)
         click.echo(training.told_of(folder))
@@ -91,6 +95,9 @@ def train(
     show_default=True,
     help="Folder that keeps the bundles of --hold-out.",
 )
+@click.option(
+    "--beside", metavar="BUNDLE", multiple=True, help="Another bundle measured on the same posts; may be repeated."
+)
 @click.option("--save", is_flag=True, help="Write report, model card and pictures into the bundle's folder.")
 @json_option
 def evaluate(
@@ -99,6 +106,7 @@ def evaluate(
     data: Path | str | None,
     hold_out: tuple[str, ...],
     out: Path,
+    beside: tuple[str, ...],
     *,
     save: bool,
     as_json: bool,
@@ -113,7 +121,8 @@ def evaluate(
             _tell_progress(config)
             report, text = _hold_out(folder, hold_out, data, out)
         else:
-            report = evaluation.evaluate(folder, data)
+            others = [find_bundle(other, config) for other in beside]
+            report = evaluation.evaluate(folder, data, others)
             text = evaluation.render(report)
         if save:
             evaluation.save_report(folder, report)

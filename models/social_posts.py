@@ -1,0 +1,34 @@
+"""The posts that the shipped bundle learns last, as a task for other networks: how they fare on the same tweets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from models.corpora import Corpus, load_test, merge
+from models.holdouts import split
+from models.protocol import epoch_of
+from models.recipe import find_recipe, read_recipe
+
+RECIPE = "social-gru"
+#: of the sources of its last stage
+FILES = (
+    "semeval_2013_2016.csv.gz",
+    "tweet_sentiment_extraction.csv.gz",
+    "crowdflower_dfe.csv.gz",
+    "goemotions.csv.gz",
+    "sst5_sentences.csv.gz",
+    "twitter_entity.csv.gz",
+    "sanders.csv.gz",
+    "uci_sentences.csv.gz",
+    "sentiment140_sample.csv.gz",
+)
+
+
+def read_social(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:
+    """An epoch of the last stage, of the sources with three classes; `2016test` is the test.
+
+    None of them is in the bundle's own development posts. Raises CorpusError.
+    """
+    plan = read_recipe(find_recipe(RECIPE))
+    plan = replace(plan, stages=plan.stages[-1:])
+    return merge(epoch_of(plan, split(plan, folder))), lambda: load_test(folder)
