@@ -1,6 +1,6 @@
 """What surrounds the monitor goes back in time or is made anew: a dump, a topic, a log, group offsets, a source's name.
 
-A PostgreSQL dump restored under a running daemon and between runs is in test_end_to_end_kafka.py.
+A PostgreSQL dump restored under a running daemon is in test_end_to_end_kafka.py.
 """
 
 import shutil
@@ -13,11 +13,12 @@ import pytest
 from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
 from fixtures_kafka import Broker
+from fixtures_postgres import PostgresServer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
-from sites import Site
+from sites import Site, copied_database, restore_database
 from stored import check_totals, count, n_posts, url_in
 from traffic import csv_bytes, drop, messages, rows
 
@@ -109,6 +110,61 @@ def test_a_renamed_source_with_its_id_space_counts_nothing_again(site: Site, run
     assert count(site.url, "SELECT count(*) FROM posts WHERE source = 'renamed'") == 50
     assert n_posts(site.url) == len({message.text for message, _ in sent})
     check_totals(site.url)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def wide_site(request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str) -> Site:
+    """A topic of two partitions and a database of each kind that may be dropped."""
+    if request.param == "sqlite":
+        url: str = request.getfixturevalue("sqlite_url")
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create()
+    return Site(real_kafka, url, tmp_path, tiny_bundle, 2)
+
+
+def dump(url: str) -> str:
+    """Keep the database as it is now."""
+    if not url.startswith("sqlite"):
+        return copied_database(url)
+    path = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (f"{path}.dump",))
+    return f"{path}.dump"
+
+
+def restore(url: str, dumped: str) -> None:
+    """Put what was kept in its place."""
+    if not url.startswith("sqlite"):
+        restore_database(url, dumped)
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    shutil.copyfile(dumped, path)
+
+
+@pytest.mark.kafka
+def test_partitions_that_a_dump_has_no_posts_of_lose_none_by_its_restore(wide_site: Site, run_once: RunOnce) -> None:
+    """In one partition nothing had come when the dump was made, and one was added after it. The group's offsets are
+    ahead of what is restored, and both are read from where their reading began."""
+    site = wide_site
+    config = site.config()
+    sent = site.produce(messages(150, n_partitions=1, seed=34))
+    assert run_once(config) == 0
+    dumped = dump(site.url)
+    admin = KafkaAdminClient(bootstrap_servers=site.broker.servers)
+    try:
+        admin.create_partitions({site.topic: 3})
+    finally:
+        admin.close()
+    sent += site.produce(messages(150, n_partitions=3, seed=35))
+    assert run_once(config) == 0
+    site.check(sent)
+    restore(site.url, dumped)
+    assert site.n_records() == 150
+    assert run_once(config) == 0
+    site.check(sent)
 
 
 def folder_config(folder: Path, bundle: str, **source: Any) -> Path:

@@ -142,6 +142,48 @@ def test_a_new_store_goes_on_at_the_groups_offset(tansu: Broker, feeds: Callable
     assert feed.source.n_refused_commits == 0
 
 
+def test_every_partition_of_a_new_topic_gets_its_position_before_it_is_read(real_kafka: Broker) -> None:
+    """At the group's offset, else the earliest, also where nothing comes: a dump made from then on has them all. What
+    the group's offset became meanwhile counts no more, and a partition without a position begins at its earliest."""
+    feed = KafkaFeed(real_kafka)
+    feed.topic = real_kafka.create_topic(real_kafka.new_name("wide"), 3)
+    feed.section = feed.section.model_copy(update={"topics": [feed.topic]})
+    real_kafka.produce(feed.topic, [message("0.0"), message("0.1")], 0)
+    real_kafka.produce(feed.topic, [message("1.0")], 1)
+    feed.restart()
+    feed.read(3)
+    assert {at.partition: offset for at, offset in feed.positions.offsets.items()} == {0: 2, 1: 1, 2: 0}
+    feed.positions.offsets.clear()  # another database
+    feed.restart()
+    wait_for(feed.poll, lambda _: len(feed.positions.offsets) == 3)
+    assert {at.partition: offset for at, offset in feed.positions.offsets.items()} == {0: 2, 1: 1, 2: 0}
+    dumped = dict(feed.positions.offsets)
+    real_kafka.produce(feed.topic, [message("2.0")], 2)
+    assert texts_of(feed.read(1)) == ["2.0"]
+    feed.source.close()
+    feed.positions.offsets = {at: offset for at, offset in dumped.items() if at.partition != 1}
+    feed.source = feed.make()
+    feed.source.open()
+    assert sorted(texts_of(feed.read(2))) == ["1.0", "2.0"]
+    feed.source.close()
+
+
+def test_a_store_set_back_to_before_a_source_began_is_filled_from_the_beginning(tansu: Broker) -> None:
+    """Restored under a running daemon, which remembers that there were positions: the group's offset is ahead."""
+    feed, clock = KafkaFeed(tansu), Ahead()
+    source = KafkaTopics(feed.section, parser_of(feed.section), feed.positions, now, monotonic=clock)
+    source.open()
+    feed.put("1", "2")
+    batch = wait_for(lambda: poll(source), lambda batch: len(batch.records) == 2)
+    feed.positions.offsets.update(batch.positions)
+    source.commit(batch, Saved(2, 0, {}))
+    feed.positions.offsets.clear()
+    clock.ahead_s += 11
+    again = wait_for(lambda: poll(source), lambda batch: bool(batch.records))
+    assert texts_of(again.records) == ["1", "2"]
+    source.close()
+
+
 def test_a_pause_by_another_replica_is_noticed(tansu: Broker) -> None:
     """The store is where a pause lives; every replica looks there now and then."""
     feed, clock = KafkaFeed(tansu), Ahead()

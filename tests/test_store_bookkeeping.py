@@ -32,6 +32,14 @@ def test_reset_moves_a_position_both_ways(database: Database) -> None:
     ]
 
 
+def test_begin_adds_positions_and_moves_none(database: Database) -> None:
+    """What is there stays as it is, whoever was first; the rest is added."""
+    positions.reset(database, "posts", ONE, 50)
+    positions.begin(database, "posts", {ONE: 3, TWO: 8})
+    positions.begin(database, "posts", {})
+    assert positions.load(database, "posts") == {ONE: Position(50, None), TWO: Position(8, None)}
+
+
 def test_pause_keeps_positions_and_adds_missing_ones(database: Database) -> None:
     """Every row of the source is paused, known partitions without a row get one; `resume` lets all read again."""
     positions.reset(database, "posts", ONE, 50)

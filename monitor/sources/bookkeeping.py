@@ -20,6 +20,9 @@ class Positions(Protocol):
     def load(self) -> Mapping[StreamPartition, Position]:
         """Every stored position."""
 
+    def begin(self, starts: Mapping[StreamPartition, int]) -> None:
+        """Give what has no position yet its first one; existing positions stay."""
+
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         """Set a position, backwards too."""
 
@@ -52,6 +55,9 @@ class StoredPositions:
 
     def load(self) -> Mapping[StreamPartition, Position]:
         return positions.load(self._db, self._source)
+
+    def begin(self, starts: Mapping[StreamPartition, int]) -> None:
+        positions.begin(self._db, self._source, starts)
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         positions.reset(self._db, self._source, stream_partition, next_offset)

@@ -1,7 +1,13 @@
-"""Where reading of a Kafka partition begins: at SQL's position, else the group's, else the earliest record."""
+"""Where reading of a Kafka partition begins: at SQL's position.
+
+A topic that SQL has never met begins at the group's offset, else at the earliest record, and each of its partitions
+gets a position at once, before a record of it is read. So every later dump of the database says where to go on in each
+partition, and the group's offset, which a restored database may lie behind, never counts for a topic that is known: a
+partition without a position was added later, or the dump is older than its first, and begins at its earliest record.
+"""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +23,7 @@ log = logging.getLogger(__name__)
 
 class Start(msgspec.Struct, frozen=True):
     """The first offset to read, the log's end when that was decided, how many records were gone already, and the
-    position that the store had (None: none)."""
+    position that the store has at least (None: it was moved, and may be anywhere)."""
 
     stream: StreamPartition
     offset: int
@@ -33,6 +39,7 @@ class Starts:
         self._client = client
         self._positions = positions
         self._source = source
+        self._met: set[str] = set()  # topics that the store has known: a store that no longer does was set back
 
     def find(self) -> dict[Any, Start]:
         """The start of every assigned partition, by TopicPartition."""
@@ -40,6 +47,7 @@ class Starts:
         stored = self._positions.load()
         if not partitions:
             return {}
+        stored = self._begin_new(partitions, stored)
         begins, ends = self._client.begins(partitions), self._client.ends(partitions)
         return {one: self._start_of(one, stored, begins[one], ends[one]) for one in partitions}
 
@@ -58,16 +66,35 @@ class Starts:
         self._positions.reset(stream, begin)
         return Start(stream, begin, end)
 
+    def _begin_new(
+        self, assigned: Collection[Any], stored: Mapping[StreamPartition, Position]
+    ) -> Mapping[StreamPartition, Position]:
+        """Store a first position where there is none: of the assigned partitions, and of every one of a topic that is
+        met for the first time, whoever reads it. Returns what is stored then, another replica's included."""
+        known = _topics_of(stored) | self._met
+        asked = {*assigned, *(one for one in self._client.all_partitions() if one.topic not in known)}
+        new = {one: stream for one in sorted(asked) if (stream := self._stream_of(one)) not in stored}
+        if new:
+            begins = self._client.begins(new)
+            starts = {new[one]: self._first_offset(one, known, begins[one]) for one in new}
+            self._positions.begin(starts)
+            begun = {at: Position(offset, None) for at, offset in starts.items()}
+            stored = {**begun, **self._positions.load()}
+        self._met = known | _topics_of(stored)
+        return stored
+
+    def _first_offset(self, partition: Any, known: Collection[str], begin: int) -> int:
+        committed = None if partition.topic in known else self._client.committed(partition)
+        return begin if committed is None else committed
+
     def _start_of(self, partition: Any, stored: Mapping[StreamPartition, Position], begin: int, end: int) -> Start:
-        stream = StreamPartition(f"{partition.topic}@{self._topic_id(partition.topic)}", partition.partition)
-        known = stored.get(stream)
-        at = offset = known.next_offset if known else None
-        if offset is None and not _has_predecessor(stream, stored):
-            offset = self._client.committed(partition)
-        if offset is None:
-            offset = begin
+        stream = self._stream_of(partition)
+        offset = stored[stream].next_offset
         start = Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
-        return msgspec.structs.replace(start, stored=at)
+        return msgspec.structs.replace(start, stored=offset)
+
+    def _stream_of(self, partition: Any) -> StreamPartition:
+        return StreamPartition(f"{partition.topic}@{self._topic_id(partition.topic)}", partition.partition)
 
     def _topic_id(self, topic: str) -> str:
         found = self._client.topic_id(topic)
@@ -87,7 +114,6 @@ class Starts:
         return {"source": self._source, "stream": stream.stream, "partition": stream.partition, "offset": offset}
 
 
-def _has_predecessor(stream: StreamPartition, stored: Collection[StreamPartition]) -> bool:
-    """True when the store knows an earlier topic of this name: the group's offset is that one's, not this one's."""
-    topic = stream.stream.rpartition("@")[0]
-    return any(other.stream.rpartition("@")[0] == topic and other.stream != stream.stream for other in stored)
+def _topics_of(streams: Iterable[StreamPartition]) -> set[str]:
+    """Their names, whatever incarnation is meant: the group's offset may be that of an earlier one."""
+    return {stream.stream.rpartition("@")[0] for stream in streams}

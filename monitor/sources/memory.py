@@ -30,6 +30,10 @@ class MemoryPositions:
         self._check_here()
         return {partition: Position(offset, self.paused_reason) for partition, offset in self.offsets.items()}
 
+    def begin(self, starts: Mapping[StreamPartition, int]) -> None:
+        self._check_here()
+        self.offsets = {**starts, **self.offsets}
+
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         self.offsets[stream_partition] = next_offset
 

@@ -38,6 +38,11 @@ def load(db: Database, source: str) -> dict[StreamPartition, Position]:
     return {StreamPartition(row.stream, row.partition): Position(row.next_offset, row.paused_reason) for row in rows}
 
 
+def begin(db: Database, source: str, starts: Mapping[StreamPartition, int]) -> None:
+    """Give what has no position yet its first one (value: next offset); existing positions stay as they are."""
+    db.run(lambda connection: _begin_in(connection, source, starts))
+
+
 def reset(db: Database, source: str, stream_partition: StreamPartition, next_offset: int) -> None:
     """Set a position on purpose, backwards too (`sources seek`); a paused source stays paused."""
     db.run(lambda connection: reset_in(connection, source, stream_partition, next_offset))
@@ -62,16 +67,20 @@ def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition
     """
 
     def work(connection: Connection) -> None:
-        rows = [
-            {"source": source, "stream": at.stream, "partition": at.partition, "next_offset": next_offset}
-            for at, next_offset in sorted(known.items(), key=lambda item: (item[0].stream, item[0].partition))
-        ]
-        if rows:
-            connection.execute(insert_into(connection, positions).on_conflict_do_nothing(), rows)
+        _begin_in(connection, source, known)
         connection.execute(update(positions).where(positions.c.source == source).values(paused_reason=reason))
         connection.execute(delete(recent_outcomes).where(recent_outcomes.c.source == source))
 
     db.run(work)
+
+
+def _begin_in(connection: Connection, source: str, starts: Mapping[StreamPartition, int]) -> None:
+    rows = [
+        {"source": source, "stream": at.stream, "partition": at.partition, "next_offset": next_offset}
+        for at, next_offset in sorted(starts.items(), key=lambda item: (item[0].stream, item[0].partition))
+    ]
+    if rows:
+        connection.execute(insert_into(connection, positions).on_conflict_do_nothing(), rows)
 
 
 def resume(db: Database, source: str) -> int:
