@@ -15,7 +15,7 @@ import msgspec
 
 from monitor.config import SourceSection
 from monitor.moments import EARLIEST, moment_reader
-from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, Record, content_hash_of, key_of
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, Record, bytes_hash_of, content_hash_of, key_of
 
 MAX_BRAND_CHARS = 100
 MAX_LANG_CHARS = 35  #: as long as a language tag gets (RFC 5646 section 4.4.1)
@@ -124,7 +124,10 @@ class Parser:
             post_key = key_of("id", self._id_space, brand, id_)
         elif count_equal is None:
             place = arrival.place
-            post_key = key_of("kafka", self._id_space, place.stream, str(place.partition), str(place.offset))
+            bytes_hash = bytes_hash_of(arrival.raw)
+            post_key = key_of(
+                "kafka", self._id_space, place.stream, str(place.partition), str(place.offset), bytes_hash
+            )
         else:
             occurrence = count_equal(hash((brand, content_hash)))
             post_key = key_of(

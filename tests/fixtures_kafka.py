@@ -87,6 +87,21 @@ class Broker:
         self.signal(signal.SIGKILL)
         self._wait_for_end()
 
+    def lose_tail(self, topic: str, offset: int) -> None:
+        """Crash a real broker, whose log of partition 0 then ends before `offset`, and start it again.
+
+        A write to its producers' batches of their own must have begun there.
+        """
+        self.kill()
+        [path] = (self._log.parent / "log").rglob(f"{topic}-0/*0.log")
+        content = path.read_bytes()
+        at = 0
+        while int.from_bytes(content[at : at + 8], "big") < offset:  # a batch: its first offset, its length, the rest
+            at += 12 + int.from_bytes(content[at + 8 : at + 12], "big")
+        assert int.from_bytes(content[at : at + 8], "big") == offset
+        path.write_bytes(content[:at])
+        self.start()
+
     def freeze(self) -> None:
         """Stop its process: connections stay open and nobody answers."""
         self.signal(signal.SIGSTOP)

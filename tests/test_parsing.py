@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.config import SourceSection
 from monitor.parsing import Arrival, Fields, Parser
-from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, content_hash_of, key_of
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, bytes_hash_of, content_hash_of, key_of
 
 NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
 STREAM = "posts@1d"
@@ -67,11 +67,27 @@ def test_a_message_becomes_a_post() -> None:
 
 
 def test_keys_are_made_of_the_identity() -> None:
-    """An id counts once in its id_space and brand; without one it is the place."""
+    """An id counts once in its id_space and brand; without one it is the place, and the bytes there."""
+    good = json.dumps(GOOD).encode()
     assert post(id=5, brand="b").post_key == key_of("id", "posts", "b", "5")
     assert post(parser(id_space="all"), id="5", brand="b").post_key == key_of("id", "all", "b", "5")
-    assert post(parser(id_space="all")).post_key == key_of("kafka", "all", STREAM, "2", "7")
-    assert {post(id=blank).post_key for blank in ("", "  ", "\t")} == {key_of("kafka", "posts", STREAM, "2", "7")}
+    assert post(parser(id_space="all")).post_key == key_of("kafka", "all", STREAM, "2", "7", bytes_hash_of(good))
+    for blank in ("", "  ", "\t"):
+        sent = json.dumps(GOOD | {"id": blank}).encode()
+        assert post(id=blank).post_key == key_of("kafka", "posts", STREAM, "2", "7", bytes_hash_of(sent))
+
+
+def test_a_message_at_a_known_place_is_known_by_its_bytes() -> None:
+    """It comes again with the same key whatever the configuration reads in it by now; another one there is another."""
+    sent = b'{"created_at": "2026-11-20T09:00", "text": "Lovely", "title": "Espresso"}'
+    first = parsed(sent)
+    assert isinstance(first, Post)
+    for other in (parser("Asia/Tokyo"), parser(columns={"text": "title"}), parser(brand="beta")):
+        again = parsed(sent, other)
+        assert isinstance(again, Post)
+        assert again.post_key == first.post_key
+    assert {post().post_key, post(text="Awful").post_key, post(offset=8).post_key}.isdisjoint({first.post_key})
+    assert len({post().post_key, post(text="Awful").post_key, post(offset=8).post_key}) == 3
     assert post(user_id="u").content_hash == content_hash_of(datetime(2026, 11, 20, 9, tzinfo=UTC), "u", "Lovely")
 
 

@@ -4,6 +4,7 @@ A PostgreSQL dump restored under a running daemon is in test_end_to_end_kafka.py
 """
 
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
-from fixtures_kafka import Broker
+from fixtures_kafka import Broker, real_broker
 from fixtures_postgres import PostgresServer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -21,6 +22,9 @@ from kafka.structs import OffsetAndMetadata
 from sites import Site, copied_database, restore_database
 from stored import check_totals, count, n_posts, url_in
 from traffic import csv_bytes, drop, messages, rows
+
+from monitor.store import positions
+from monitor.store.database import Database
 
 
 @pytest.fixture
@@ -165,6 +169,39 @@ def test_partitions_that_a_dump_has_no_posts_of_lose_none_by_its_restore(wide_si
     assert site.n_records() == 150
     assert run_once(config) == 0
     site.check(sent)
+
+
+@pytest.mark.kafka
+def test_offsets_that_are_used_anew_bring_new_posts(wide_site: Site, tmp_path: Path, run_once: RunOnce) -> None:
+    """The broker lost the end of its log after it was read: what it writes there then counts, with and without ids,
+    what it had before counts once, and so it stays however often all of it is read."""
+    broker = real_broker(tmp_path)
+    site = Site(broker, wide_site.url, tmp_path, wide_site.sections["scoring"]["bundle"], 1)
+    try:
+        site.produce(messages(100, seed=36, bad_every=1000))
+        site.produce(messages(60, seed=37, bad_every=1000))
+        assert run_once(site.config()) == 0
+        broker.lose_tail(site.topic, 100)
+        site.produce(messages(50, seed=38, bad_every=1000))
+        for _ in range(2):
+            assert run_once(site.config()) == 0
+            assert n_posts(site.url) == 210
+            move_back(site.url)
+        site.produce(messages(30, seed=39, bad_every=1000))
+        assert run_once(site.config()) == 0
+        assert n_posts(site.url) == 240
+        assert site.n_records() == 180
+        check_totals(site.url)
+    finally:
+        broker.stop(signal.SIGKILL)
+
+
+def move_back(url: str) -> None:
+    """What `sources seek --to-beginning` does."""
+    db = Database(url)
+    [at] = positions.load(db, "posts")
+    positions.reset(db, "posts", at, 0)
+    db.close()
 
 
 def folder_config(folder: Path, bundle: str, **source: Any) -> Path:

@@ -191,8 +191,7 @@ class KafkaTopics:
             self._leave_gap(error.args[0])
             return {}
         except LogTruncationError as error:
-            log.warning("a Kafka log was cut behind our position", extra={"source": self.name, "error": str(error)})
-            self._n_rewinds += 1
+            self._note_cuts(error.divergent_offsets)
             return {}
         if fetched:
             self._heard_at = self._monotonic()
@@ -232,6 +231,14 @@ class KafkaTopics:
                 self._client.seek(partition, start.offset)
                 self._progress.jump(partition, start.offset)
                 self.n_missed += start.n_missed
+
+    def _note_cuts(self, divergent: Mapping[Any, Any]) -> None:
+        """Logs that were cut behind our position, and where (None: not known): all is sought again."""
+        for partition, at in divergent.items():
+            stream = self._progress.streams.get(partition)
+            if stream is not None:
+                self._starts.note_cut(stream, 0 if at is None else at.offset)
+        self._n_rewinds += 1
 
     def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:
         """True, and everything is sought again, when a topic was deleted and made anew.

@@ -39,6 +39,7 @@ class Starts:
         self._client = client
         self._positions = positions
         self._source = source
+        self._cuts: dict[StreamPartition, int] = {}
         self._met: set[str] = set()  # topics that the store has known: a store that no longer does was set back
 
     def find(self) -> dict[Any, Start]:
@@ -49,7 +50,13 @@ class Starts:
             return {}
         stored = self._begin_new(partitions, stored)
         begins, ends = self._client.begins(partitions), self._client.ends(partitions)
+        stored = self._before_cuts(stored, {self._stream_of(one): begin for one, begin in begins.items()})
         return {one: self._start_of(one, stored, begins[one], ends[one]) for one in partitions}
+
+    def note_cut(self, stream: StreamPartition, offset: int) -> None:
+        """The brokers lost a log from `offset` on and write those offsets anew: the next `find` goes back to it."""
+        log.warning("the end of a Kafka log was lost; reading again from there", extra=self._place(stream, offset))
+        self._cuts[stream] = min(offset, self._cuts.get(stream, offset))
 
     def nearest(self, partition: Any, stream: StreamPartition, offset: int) -> Start:
         """Where to go on when `offset` is not in the log: at its beginning, wherever the offset was.
@@ -82,6 +89,17 @@ class Starts:
             stored = {**begun, **self._positions.load()}
         self._met = known | _topics_of(stored)
         return stored
+
+    def _before_cuts(
+        self, stored: Mapping[StreamPartition, Position], begins: Mapping[StreamPartition, int]
+    ) -> Mapping[StreamPartition, Position]:
+        """Move stored positions back that lie behind a cut, never before their log's beginning."""
+        cuts = {at: max(cut, begins[at]) for at, cut in self._cuts.items() if at in begins}
+        behind = {at: cut for at, cut in cuts.items() if stored[at].next_offset > cut}
+        for at, cut in behind.items():
+            self._positions.reset(at, cut)
+        self._cuts.clear()
+        return {**stored, **{at: Position(cut, None) for at, cut in behind.items()}}
 
     def _first_offset(self, partition: Any, known: Collection[str], begin: int) -> int:
         committed = None if partition.topic in known else self._client.committed(partition)
