@@ -2,13 +2,14 @@
 
 1. A message is claimed with a lease, 2. sent unless the lease is nearly over, 3. marked with what became of it. A crash
 between 1 and 3 leaves the claim, which runs out and becomes `unknown`: whether it was posted is then looked up in the
-channel's history, and where that cannot be told, `alerts.slack.delivery` decides.
+history of the channel that the claim named, and where that cannot be told, `alerts.slack.delivery` decides.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -49,16 +50,16 @@ def deliver(
     if isinstance(notifier, DryRunNotifier):
         return _show(db, notifier, config, now)
     began = ticks()
-    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S)
+    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S, partial(channel_of, config))
     if claimed is None:
         return 0
     crashpoints.passing("claim")
     if claimed.state == "sending":
         _wait_for_turn(db, now, pause)
-        result: SendResult | None = _send(notifier, claimed, config, ticks() - began)
+        result: SendResult | None = _send(notifier, claimed, ticks() - began)
     else:
         oldest_ts = claimed.created_at.timestamp() - _CLOCK_SKEW_S
-        result = notifier.find(_channel(claimed, config), claimed.alert_key, oldest_ts)
+        result = notifier.find(_channel(claimed), claimed.alert_key, oldest_ts)
     crashpoints.passing("post")
     ended_at = _later(now, ticks() - began)
     change = change_after(result, claimed, ended_at, config.alerts.slack.delivery)
@@ -105,17 +106,17 @@ def backoff_s(attempts: int) -> float:
     return float(min(300, 5 * 2 ** min(attempts - 1, 10)))
 
 
-def _send(notifier: Notifier, claimed: AlertRow, config: Config, held_s: float) -> SendResult:
+def _send(notifier: Notifier, claimed: AlertRow, held_s: float) -> SendResult:
     if held_s > LEASE_S - 2 * TIMEOUT_S:  # stopped since the claim: another replica may be at it soon
         return SendResult("retry", error="the lease was nearly over before sending", retry_after_s=1.0)
-    return notifier.send(_message(claimed), _channel(claimed, config), claimed.alert_key)
+    return notifier.send(_message(claimed), _channel(claimed), claimed.alert_key)
 
 
 def _show(db: Database, notifier: DryRunNotifier, config: Config, now: datetime) -> int:
     claimed = alerts.claim_dry_run(db, now)
     if claimed is None:
         return 0
-    notifier.send(_message(claimed), _channel(claimed, config), claimed.alert_key)
+    notifier.send(_message(claimed), channel_of(config, claimed.brand), claimed.alert_key)
     figures = {
         name: getattr(claimed, name) for name in ("alert_key", "brand", "kind", "rule_ma3", "threshold", "total")
     }
@@ -128,9 +129,10 @@ def _message(claimed: AlertRow) -> Mapping[str, Any]:
     return message
 
 
-def _channel(claimed: AlertRow, config: Config) -> str:
-    """As configured now: a misspelt channel can be corrected while messages wait."""
-    return channel_of(config, claimed.brand)
+def _channel(claimed: AlertRow) -> str:
+    """As configured when its sending began: a misspelt channel can be corrected while messages wait, and a message that
+    may have been posted is looked for where it went."""
+    return claimed.slack_channel or ""
 
 
 def _wait_for_turn(db: Database, now: datetime, pause: Callable[[float], object]) -> None:

@@ -53,6 +53,42 @@ def test_a_sender_that_was_stopped_after_its_claim_does_not_post(db: Database, s
     assert dip_of(db).state == "pending"
 
 
+def died(database: Database, slack: FakeSlack, *, posts: bool) -> datetime:
+    """A sender is killed with a message claimed, after it posted or before; returns when its lease is over."""
+    claimed = alerts.claim(database, NOW, LEASE_S, LOOK_AFTER_S, lambda _: "#brand-alerts")
+    assert claimed is not None
+    if posts:
+        notifier_of(slack).send({"text": "the message", "blocks": []}, "#brand-alerts", claimed.alert_key)
+    drain(database, slack, NOW + timedelta(seconds=LEASE_S), config(slack={"channel": "#acme"}))
+    return NOW + timedelta(seconds=LEASE_S)
+
+
+def unanswered(database: Database, slack: FakeSlack, *, posts: bool) -> datetime:
+    """Slack's answer is lost."""
+    slack.script = [Answer(drops=True, posts=posts)]
+    drain(database, slack, NOW)
+    return NOW
+
+
+@pytest.mark.parametrize("trouble", [died, unanswered])
+@pytest.mark.parametrize("was_posted", [True, False], ids=["posted", "not posted"])
+def test_after_another_channel_was_configured_a_message_is_looked_for_where_it_went(
+    database: Database, slack: FakeSlack, trouble: Callable[..., datetime], was_posted: bool
+) -> None:
+    """The channel was changed, by a reload or a restart, while nobody knew whether the message had arrived: it is found
+    in the old one and not repeated, or seen to be missing there and sent to the new one."""
+    decide_dips(database, "acme", setting=config(slack={"channel": "#older"}))  # and again before it was sent
+    over = trouble(database, slack, posts=was_posted)
+    assert dip_of(database).state == "unknown"
+    changed = config(slack={"channel": "#acme"})
+    for later_s in (LOOK_AFTER_S + 5, LOOK_AFTER_S + 10, 3600):
+        drain(database, slack, over + timedelta(seconds=later_s), changed)
+    channel = "C0BRANDALRT" if was_posted else "C0ACMEALERTS"
+    assert [one.channel for one in slack.posted] == [channel]
+    row = dip_of(database)
+    assert (row.state, row.slack_channel, row.attempts) == ("sent", channel, 1 if was_posted else 2)
+
+
 TROUBLES = {
     "429": Answer(429, retry_after="1"),
     "500": Answer(500),

@@ -1,5 +1,6 @@
 """The outbox: which messages wait, who is sending one, what became of them. Evaluation puts them in (evaluation.py)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -105,13 +106,21 @@ def n_waiting(db: Database) -> int:
     return db.read(lambda connection: connection.execute(select(func.count()).where(_WAITS)).scalar_one())
 
 
-def claim(db: Database, now: datetime, lease_s: float, after_lease_s: float = 0.0) -> AlertRow | None:
+def claim(
+    db: Database,
+    now: datetime,
+    lease_s: float,
+    after_lease_s: float = 0.0,
+    channel_of: Callable[[str], str] | None = None,
+) -> AlertRow | None:
     """Take the oldest due message (or None) for `lease_s` seconds: `sending` is to be sent, `unknown` looked for.
 
+    `channel_of` names the channel of a brand's messages now: one that is to be sent gets it as its slack_channel, which
+    is where it must be looked for if need be, whatever the configuration says by then.
     A lease that ran out makes its row `unknown`, to be looked for `after_lease_s` later: its holder may have posted.
     The number of `attempts` fences: only its holder can `mark` the row.
     """
-    return db.run(lambda connection: _claim_in(connection, now, lease_s, after_lease_s))
+    return db.run(lambda connection: _claim_in(connection, now, lease_s, after_lease_s, channel_of))
 
 
 def claim_dry_run(db: Database, now: datetime) -> AlertRow | None:
@@ -136,7 +145,13 @@ def last_sent_at(db: Database) -> datetime | None:
     return db.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
 
-def _claim_in(connection: Connection, now: datetime, lease_s: float, after_lease_s: float) -> AlertRow | None:
+def _claim_in(
+    connection: Connection,
+    now: datetime,
+    lease_s: float,
+    after_lease_s: float,
+    channel_of: Callable[[str], str] | None,
+) -> AlertRow | None:
     lease_end = now + timedelta(seconds=lease_s)
     over = (alerts.c.state == "sending") & (alerts.c.next_attempt_at <= now)
     look_at = now + timedelta(seconds=after_lease_s)
@@ -149,16 +164,23 @@ def _claim_in(connection: Connection, now: datetime, lease_s: float, after_lease
     waiting = (alerts.c.state == "pending") & alerts.c.message.is_not(None) & due
     send = {"state": "sending", "attempts": alerts.c.attempts + 1, "next_attempt_at": lease_end}
     look = {"next_attempt_at": lease_end}
-    return _take(connection, waiting, send) or _take(connection, (alerts.c.state == "unknown") & due, look)
+    return _take(connection, waiting, send, channel_of) or _take(connection, (alerts.c.state == "unknown") & due, look)
 
 
-def _take(connection: Connection, due: ColumnElement[bool], values: dict[str, Any]) -> AlertRow | None:
-    oldest = select(alerts.c.alert_key).where(due).order_by(alerts.c.created_at, alerts.c.alert_key).limit(1)
-    alert_key = connection.execute(oldest.with_for_update(skip_locked=True)).scalar_one_or_none()
-    if alert_key is None:
+def _take(
+    connection: Connection,
+    due: ColumnElement[bool],
+    values: dict[str, Any],
+    channel_of: Callable[[str], str] | None = None,
+) -> AlertRow | None:
+    ordered = select(alerts.c.alert_key, alerts.c.brand).where(due).order_by(alerts.c.created_at, alerts.c.alert_key)
+    oldest = connection.execute(ordered.limit(1).with_for_update(skip_locked=True)).one_or_none()
+    if oldest is None:
         return None
-    row = connection.execute(update(alerts).where(alerts.c.alert_key == alert_key).values(**values).returning(alerts))
-    return AlertRow(**row.mappings().one())
+    if channel_of is not None:
+        values = {**values, "slack_channel": channel_of(oldest.brand)}
+    taken = update(alerts).where(alerts.c.alert_key == oldest.alert_key).values(**values)
+    return AlertRow(**connection.execute(taken.returning(alerts)).mappings().one())
 
 
 def _mark_in(connection: Connection, claimed: AlertRow, change: Change, now: datetime) -> bool:
