@@ -13,15 +13,15 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.config import LOCAL_HOSTS, HttpSection
 from monitor.errors import ConfigError, Unavailable
 from monitor.health import Health
+from monitor.http_connections import MAX_CONNECTIONS, ImpatientProtocol
 from monitor.metrics import Metrics
 from monitor.posts import Score
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_SCORE_TEXTS = 1000
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_REQUEST_S = 10.0  #: for the head of a request to arrive, and again for its body
+MAX_REQUESTS = MAX_CONNECTIONS // 2  #: answered at once; probes do not count and are always answered
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -62,6 +63,7 @@ class Guard:
         self._app = app
         self._token = token
         self._hosts = hosts
+        self._n_busy = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,12 +76,20 @@ class Guard:
                 message["headers"] = headers + [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
             await send(message)
 
-        refusal = self._refusal(Request(scope))
-        await (refusal or self._app)(scope, receive, send_with_headers)  # type: ignore[arg-type]
+        request = Request(scope)
+        if request.url.path in _OPEN_PATHS:
+            await self._app(scope, receive, send_with_headers)  # type: ignore[arg-type]
+            return
+        self._n_busy += 1
+        try:
+            refusal = self._refusal(request)
+            await (refusal or self._app)(scope, receive, send_with_headers)  # type: ignore[arg-type]
+        finally:
+            self._n_busy -= 1
 
     def _refusal(self, request: Request) -> Response | None:
-        if request.url.path in _OPEN_PATHS:
-            return None
+        if self._n_busy > MAX_REQUESTS:
+            return PlainTextResponse("too many requests at once\n", 503, {"retry-after": "1"})
         if self._token is not None:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             is_right = hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
@@ -93,27 +103,6 @@ class Guard:
         if request.headers.get("host", "").rsplit(":", 1)[0].strip("[]").lower() not in self._hosts:
             return PlainTextResponse("unknown host name\n", 421)
         return None
-
-
-class _ImpatientProtocol(H11Protocol):
-    """Closes a connection on which no request arrives in time, however slowly somebody goes on sending one."""
-
-    max_request_s = MAX_REQUEST_S
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._look_later()
-
-    def _look_later(self) -> None:
-        self.loop.call_later(self.max_request_s, self._look, self.cycle)
-
-    def _look(self, before: object) -> None:
-        """`before` is the request that was in hand, or through, at the last look; None for none yet."""
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.cycle is before:
-            self.transport.close()
-        elif not self.transport.is_closing():
-            self._look_later()
 
 
 class HttpServer:
@@ -142,7 +131,8 @@ class HttpServer:
         app = Starlette(routes=self._routes(), middleware=[Middleware(Guard, token=token, hosts=_hosts_of(section))])
         settings = uvicorn.Config(
             app,
-            http=type("Protocol", (_ImpatientProtocol,), {"max_request_s": max_request_s}),
+            http=type("Protocol", (ImpatientProtocol,), {"max_request_s": max_request_s}),
+            backlog=MAX_CONNECTIONS,  # so many are taken in at once, before any of them can be put out
             log_config=None,
             access_log=False,
             server_header=False,
@@ -209,6 +199,8 @@ class HttpServer:
                 body = await _read_body(request)
         except TimeoutError:
             return PlainTextResponse("the request did not arrive in time\n", 408)
+        except ClientDisconnect:
+            return Response(status_code=400)  # for nobody
         if body is None:
             return PlainTextResponse(f"at most {MAX_BODY_BYTES} bytes\n", 413)
         try:

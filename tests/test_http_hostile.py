@@ -8,11 +8,13 @@ from contextlib import closing, suppress
 from inspect import getsource
 
 import pytest
+from feeds import wait_for
 
 from monitor import http
 from monitor.config import HttpSection
 from monitor.health import Health
-from monitor.http import MAX_BODY_BYTES, HttpServer
+from monitor.http import MAX_BODY_BYTES, MAX_REQUESTS, HttpServer
+from monitor.http_connections import MAX_CONNECTIONS
 from monitor.metrics import Metrics
 from monitor.posts import Score
 
@@ -98,6 +100,82 @@ def test_silence_is_not_waited_for(server: HttpServer) -> None:
     """A connection without a request is closed."""
     with closing(connect(server)) as connection:
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "], ids=["silent", "slow"])
+def test_connections_that_keep_us_waiting_make_room_for_others(sent: bytes) -> None:
+    """Three times as many as there may be, none with a whole request: probes and pages are answered at once, and the
+    oldest of them were put out for it, long before their time was over."""
+    metrics = Metrics()
+    server = HttpServer(HttpSection(port=0), None, Health(metrics), metrics, lambda: "page", max_request_s=60)
+    server.start()
+    held: list[socket.socket] = []
+    try:
+        for _ in range(3 * MAX_CONNECTIONS):
+            held.append(connect(server))
+            with suppress(OSError):
+                held[-1].sendall(sent)
+        for path in (b"/livez", b"/metrics", b"/"):
+            assert ask(server, get(path)).startswith(b"HTTP/1.1 200"), path
+        open_ = [one for one in held if is_open(one)]
+        assert 0 < len(open_) <= MAX_CONNECTIONS
+        assert open_ == held[-len(open_) :]
+    finally:
+        for one in held:
+            one.close()
+        server.stop()
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Whether the server has not closed it."""
+    connection.settimeout(0)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_slow_bodies_keep_no_probe_waiting(server: HttpServer) -> None:
+    """As many requests in hand as there may be: another one is told to come later, probes are answered, and once the
+    time of those is over so is everybody. What was put out on the way leaves no traceback behind."""
+    head = get(b"/score", b"Content-Length: 100", method=b"POST") + b'{"texts":'
+    held = [connect(server) for _ in range(MAX_REQUESTS)]
+    try:
+        for one in held:
+            one.sendall(head)
+        wait_for(lambda: ask(server, get(b"/metrics"))[:12], lambda answer: answer == b"HTTP/1.1 503")
+        assert ask(server, get(b"/livez")).startswith(b"HTTP/1.1 200")
+        wait_for(lambda: ask(server, get(b"/metrics"))[:12], lambda answer: answer == b"HTTP/1.1 200")
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_an_upload_that_breaks_off_is_no_crash(server: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The client goes in the middle of its body: nobody is told, nothing is logged as an error."""
+    with closing(connect(server)) as connection:
+        connection.sendall(get(b"/score", b"Content-Length: 100", method=b"POST") + b'{"texts":')
+        time.sleep(0.1)
+    time.sleep(0.2)
+    assert ask(server, get(b"/livez")).startswith(b"HTTP/1.1 200")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_an_answer_that_nobody_takes_is_not_waited_for() -> None:
+    """A client asks for a long page and reads none of it: its connection ends, and a stop does not wait for it."""
+    metrics = Metrics()
+    page = "x" * 50_000_000
+    server = HttpServer(HttpSection(port=0), None, Health(metrics), metrics, lambda: page, max_request_s=MAX_REQUEST_S)
+    server.start()
+    try:
+        with closing(connect(server)) as connection:
+            connection.sendall(get(b"/"))
+            time.sleep(4 * MAX_REQUEST_S)
+            assert len(answer_of(connection)) < len(page)
+    finally:
+        server.stop()
 
 
 def test_a_body_that_never_ends_is_not_waited_for(server: HttpServer) -> None:
