@@ -79,5 +79,29 @@ def test_a_connection_that_breaks_in_a_copy_is_replaced(postgres_url: str, open_
     assert len(set(pids)) == 2
 
 
+def test_a_fault_of_the_server_in_a_copy_is_tried_in_a_new_session(
+    postgres_url: str, open_database: OpenDatabase
+) -> None:
+    """As after any other statement: the session is given up, and the transaction repeated once."""
+    database = open_database(postgres_url)
+    pids: list[int] = []
+    raising = """CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = 'XX000'; END $$"""
+
+    def work(connection: Connection) -> int:
+        pids.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        connection.execute(text("CREATE TEMP TABLE staged (n int) ON COMMIT DROP"))
+        if len(pids) == 1:
+            connection.execute(text(raising))
+            connection.execute(
+                text("CREATE TRIGGER t BEFORE INSERT ON staged FOR EACH ROW EXECUTE FUNCTION pg_temp.fail()")
+            )
+        copy_into(connection, "COPY staged FROM STDIN (FORMAT binary)", ["int4"], [(1,), (2,)])
+        return int(connection.execute(text("SELECT sum(n) FROM staged")).scalar_one())
+
+    assert database.run(work) == 3
+    assert len(set(pids)) == 2
+
+
 def _end(connection: Connection, pid: int) -> None:
     connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})

@@ -247,6 +247,84 @@ def test_a_statement_that_takes_too_long_is_an_outage(
 
 
 @pytest.mark.postgres
+def test_a_table_that_is_changed_under_its_plans_is_read_again(
+    open_database: Callable[[str], Database], postgres_server: PostgresServer
+) -> None:
+    """Plans that PostgreSQL keeps no longer fit (0A000), in more than one session: the transaction is repeated in a new
+    one."""
+    url = postgres_server.create()
+    db, other = open_database(url), open_database(url)
+    other.run(lambda c: c.execute(text("CREATE TABLE notes (note text)")))
+    other.run(lambda c: c.execute(text("INSERT INTO notes VALUES ('kept')")))
+
+    def look(connection: Connection) -> tuple[object, ...]:
+        return tuple(connection.execute(text("SELECT * FROM notes")).one())
+
+    def look_in_two_sessions(connection: Connection) -> tuple[object, ...]:
+        return look(connection) if db.read(look) else ()
+
+    for _ in range(10):  # psycopg prepares what it has sent five times
+        db.read(look_in_two_sessions)
+    other.run(lambda c: c.execute(text("ALTER TABLE notes ADD COLUMN stars integer DEFAULT 5")))
+    assert db.read(look_in_two_sessions) == ("kept", 5)
+    assert db.read(look) == ("kept", 5)
+
+
+@pytest.mark.postgres
+def test_prepared_statements_that_are_gone_are_done_without(
+    open_database: Callable[[str], Database], postgres_url: str
+) -> None:
+    """As behind a pooler that exchanges sessions (26000): repeated in a new session, and from then on none is prepared,
+    so that it does not happen again."""
+    db = open_database(postgres_url)
+    n_attempts: list[int] = []
+
+    def save(connection: Connection) -> int:
+        n_attempts.append(1)
+        connection.execute(text("INSERT INTO settings (name, value) VALUES ('n', '1') ON CONFLICT DO NOTHING"))
+        return int(connection.execute(text("SELECT count(*) FROM settings")).scalar_one())
+
+    def save_in_another_session(connection: Connection) -> int:
+        connection.execute(text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"))  # psycopg does not see it happen
+        return save(connection)
+
+    for _ in range(10):
+        assert db.run(save) == 1
+    n_attempts.clear()
+    assert db.run(save_in_another_session) == 1
+    assert len(n_attempts) == 2
+    for _ in range(10):
+        assert db.run(save) == 1
+    assert rows(db, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+    assert db.run(save_in_another_session) == 1
+    assert len(n_attempts) == 13
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["0A000", "26000", "42P05", "XX000", "XX001"])
+def test_faults_of_the_server_are_tried_in_a_new_session_and_then_waited_for(
+    open_database: Callable[[str], Database], postgres_url: str, state: str
+) -> None:
+    """Once more in another session; where it stays so, an outage in the server's own words, and never a crash."""
+    db = open_database(postgres_url)
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '{state}'; END $$"
+    sessions: list[object] = []
+
+    def work(connection: Connection, n_failing: int) -> int:
+        sessions.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        if len(sessions) <= n_failing:
+            connection.execute(text(raising))
+        return len(sessions)
+
+    assert db.run(lambda connection: work(connection, 1)) == 2
+    assert len(set(sessions)) == 2
+    sessions.clear()
+    with pytest.raises(StoreUnavailable, match="is not available: could not read block 7"):
+        db.run(lambda connection: work(connection, 9))
+    assert len(set(sessions)) == 2
+
+
+@pytest.mark.postgres
 def test_a_server_out_of_connections_is_waited_for(open_database: Callable[[str], Database], postgres_url: str) -> None:
     """Others hold every connection there is: told in the database's words, and the same batch is saved once they go."""
     admin = open_database(postgres_url)

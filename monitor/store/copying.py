@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from monitor.store.faults import spoils_session
+
 
 def copy_into(connection: Connection, statement: str, types: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Send rows in COPY's binary format. Raises DBAPIError as `execute` does.
@@ -21,6 +23,8 @@ def copy_into(connection: Connection, statement: str, types: Sequence[str], rows
             for row in rows:
                 copy.write_row(row)
     except psycopg.Error as error:
+        if spoils_session(error):
+            connection.invalidate(error)  # as the engine does after `execute`
         raised = DBAPIError.instance(
             statement, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=bool(driver.closed)
         )

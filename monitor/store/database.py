@@ -11,37 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Table, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from monitor.errors import AlreadyRunning, ConfigError, StoreUnavailable
+from monitor.store.engines import postgresql_engine, sqlite_engine
 from monitor.store.faults import Fault, fault_of, words_of
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 6  #: of one transaction that lost against others
-BUSY_TIMEOUT_MS = 10_000  #: how long SQLite waits for another writer
-
-#: session settings on PostgreSQL (milliseconds); a stopped replica must not hold rows that others need
-SESSION_SETTINGS = {
-    "lock_timeout": "10000",
-    "statement_timeout": "30000",
-    "idle_in_transaction_session_timeout": "15000",
-    "synchronous_commit": "on",
-    "timezone": "UTC",
-}
-#: so that a dead network path is noticed in seconds, not after two hours
-CONNECT_ARGS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "application_name": "sentiment-monitor",
-}
 
 
 class Database:
@@ -54,7 +35,7 @@ class Database:
         """
         self._url = _with_driver(url, password)
         self.dialect = self._url.get_backend_name()  # "sqlite" or "postgresql"
-        self._engine = _sqlite_engine(self._url) if self.dialect == "sqlite" else _postgresql_engine(self._url)
+        self._engine = sqlite_engine(self._url) if self.dialect == "sqlite" else postgresql_engine(self._url)
 
     @property
     def path(self) -> Path | None:
@@ -208,49 +189,3 @@ def _with_driver(url: str, password: str | None) -> URL:
     if password and not parsed.password:
         parsed = parsed.set(password=password)
     return parsed.set(drivername="postgresql+psycopg")
-
-
-def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
-    folder = Path(url.database or ".").parent
-
-    @event.listens_for(engine, "do_connect")
-    def make_folder(*_: object) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror} ({folder})") from error
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _: object) -> None:
-        connection.isolation_level = (
-            None  # the driver must not begin transactions by itself: a deferred one fails when it turns to writing
-        )
-        # synchronous: with less, a power cut takes back what was committed, after its file was moved or its alert sent
-        # secure_delete: what is forgotten is overwritten, not only unlinked (sqlite.org/pragma.html)
-        # cache_size in KiB: keys are random, and the default of 2 MiB thrashes from a million posts on
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        statement = connection.get_execution_options().get("begin", "BEGIN")
-        if statement:
-            connection.exec_driver_sql(statement)
-
-    return engine
-
-
-def _postgresql_engine(url: URL) -> Engine:
-    arguments = {name: value for name, value in CONNECT_ARGS.items() if name not in url.query}  # what the URL says wins
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_timeout": 15, "isolation_level": "READ COMMITTED"}
-    engine = create_engine(url, connect_args=arguments, hide_parameters=True, **options)  # parameters are user text
-    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION_SETTINGS.items())
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _: object) -> None:
-        connection.execute(f"SELECT {settings}")  # not startup options: connection poolers refuse those
-        connection.commit()
-
-    return engine

@@ -11,6 +11,10 @@ _CONFLICTS = {"40001", "40P01", "55P03"}
 #: SQLSTATE classes and codes that pass: connection, resources, operator intervention, read-only, timeouts, logins
 _PASSING_CLASSES = {"08", "53", "57", "58", "28"}
 _PASSING_CODES = {"25006", "25P03", "25P04", "3D000", "40001", "40P01", "55P03"}
+#: of psycopg's prepared statements, which another session has by now, or not: behind a pooler, or after a failover
+LOST_STATEMENTS = {"26000", "42P05"}
+_SPOILING_CODES = LOST_STATEMENTS | {"0A000"}  # a plan that no longer fits its table, which somebody changed
+_SPOILING_CLASS = "XX"  # faults inside the server
 _PASSING_SQLITE = (
     "SQLITE_BUSY",
     "SQLITE_LOCKED",
@@ -26,7 +30,7 @@ class Fault(Enum):
     """What to do about an error."""
 
     CONFLICT = "conflict"  # repeat the transaction at once, a few times
-    LOST = "lost"  # the connection broke: repeat once, on a new one
+    LOST = "lost"  # the connection broke or its session spoilt: repeat once, on a new one
     AWAY = "away"  # wait and come back later
     UNMIGRATED = "unmigrated"  # tables or columns are not there
     NOT_A_DATABASE = "not a database"
@@ -41,6 +45,12 @@ def fault_of(error: DBAPIError | PoolTimeoutError) -> Fault:
     if isinstance(error.orig, sqlite3.Error):
         return _fault_of_sqlite(error.orig)
     return _fault_of_postgresql(error)
+
+
+def spoils_session(error: BaseException | None) -> bool:
+    """Whether the same transaction may well succeed in another session of PostgreSQL, and not in this one."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state in _SPOILING_CODES or state.startswith(_SPOILING_CLASS)
 
 
 def _fault_of_sqlite(error: sqlite3.Error) -> Fault:
