@@ -1,0 +1,77 @@
+"""A stop that comes while the daemon has not even started: the bundle is being loaded, the schema being migrated."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from daemon_process import DaemonProcess, wait_until, write_config
+from fixtures_postgres import PostgresServer
+from forked_daemon import ForkedDaemon
+from sqlalchemy import text
+
+from monitor.store import migrate
+from monitor.store.database import Database
+
+
+def test_a_stop_while_the_bundle_is_loaded(tmp_path: Path, tiny_bundle: str) -> None:
+    """A process of its own, which takes its time for that: exit 0, and nothing that comes after it was begun."""
+    with DaemonProcess(write_config(tmp_path, scoring={"bundle": tiny_bundle})) as daemon:
+        wait_until(lambda: "WAIT bundle: starting" in daemon.ask("/readyz")[1], "the load")
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log()
+    assert not (tmp_path / "data").exists()
+
+
+@contextmanager
+def as_if_another_migrates(url: str) -> Iterator[None]:
+    """Hold the lock that replicas take to migrate one after the other."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (migrate._LOCK_OF_MIGRATIONS,))
+        yield
+
+
+@contextmanager
+def as_if_a_table_were_busy(url: str) -> Iterator[None]:
+    """A transaction that does not end makes a migration wait for one of its tables."""
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE posts (x integer)")
+        yield
+        connection.rollback()
+
+
+def n_waiting(url: str) -> int:
+    """Sessions of the daemon that wait for a lock."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'sentiment-monitor' AND wait_event_type = 'Lock'"
+        ).fetchone()
+    return int(found[0]) if found else 0
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+@pytest.mark.parametrize("obstacle", [as_if_another_migrates, as_if_a_table_were_busy])
+def test_a_stop_during_a_migration_that_does_not_end(
+    obstacle: Callable[[str], Iterator[None]],
+    postgres_server: PostgresServer,
+    tmp_path: Path,
+    tiny_bundle: str,
+    open_database: Callable[[str], Database],
+) -> None:
+    """It has until LEAVE_S to end; then the daemon leaves with 0, and the database is as it was, ready for the next."""
+    url = postgres_server.create()
+    config = write_config(tmp_path, store={"url": url}, scoring={"bundle": tiny_bundle})
+    with obstacle(url), ForkedDaemon(config) as daemon:  # type: ignore[attr-defined]  # a context manager by now
+        wait_until(lambda: n_waiting(url) == 1, "the migration")
+        assert daemon.ask("/livez")[0] == 200
+        assert daemon.stop(signal.SIGTERM, deadline_s=25) == 0
+        assert "leaving although something still hangs" in daemon.log()
+    db = open_database(url)
+    wait_until(lambda: n_waiting(url) == 0, "the end of the session", 30)
+    assert migrate.current(db) is None
+    assert migrate.upgrade(db) is True
+    assert db.read(lambda connection: connection.execute(text("SELECT count(*) FROM posts")).scalar_one()) == 0
