@@ -17,7 +17,7 @@ import msgspec
 from monitor import clocks, crashpoints
 from monitor.config import Config
 from monitor.protocols import Notifier, SendResult
-from monitor.slack import TIMEOUT_S, DryRunNotifier
+from monitor.slack import TIMEOUT_S, DryRunNotifier, WebhookNotifier
 from monitor.store import alerts
 from monitor.store.alerts import AlertRow, Change
 from monitor.store.database import Database
@@ -50,13 +50,13 @@ def deliver(
     if isinstance(notifier, DryRunNotifier):
         return _show(db, notifier, config, now)
     began = ticks()
-    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S, partial(channel_of, config))
+    claimed = alerts.claim(db, now, LEASE_S, LOOK_AFTER_S, partial(_channel_for, notifier, config))
     if claimed is None:
         return 0
     crashpoints.passing("claim")
     if claimed.state == "sending":
         _wait_for_turn(db, now, pause)
-        result: SendResult | None = _send(notifier, claimed, ticks() - began)
+        result: SendResult | None = _send(notifier, claimed, config, ticks() - began)
     else:
         oldest_ts = claimed.created_at.timestamp() - _CLOCK_SKEW_S
         result = notifier.find(_channel(claimed), claimed.alert_key, oldest_ts)
@@ -106,10 +106,11 @@ def backoff_s(attempts: int) -> float:
     return float(min(300, 5 * 2 ** min(attempts - 1, 10)))
 
 
-def _send(notifier: Notifier, claimed: AlertRow, held_s: float) -> SendResult:
+def _send(notifier: Notifier, claimed: AlertRow, config: Config, held_s: float) -> SendResult:
     if held_s > LEASE_S - 2 * TIMEOUT_S:  # stopped since the claim: another replica may be at it soon
         return SendResult("retry", error="the lease was nearly over before sending", retry_after_s=1.0)
-    return notifier.send(_message(claimed), _channel(claimed), claimed.alert_key)
+    sent = notifier.send(_message(claimed), _channel(claimed), claimed.alert_key)
+    return sent if sent.channel else msgspec.structs.replace(sent, channel=channel_of(config, claimed.brand))
 
 
 def _show(db: Database, notifier: DryRunNotifier, config: Config, now: datetime) -> int:
@@ -127,6 +128,12 @@ def _show(db: Database, notifier: DryRunNotifier, config: Config, now: datetime)
 def _message(claimed: AlertRow) -> Mapping[str, Any]:
     message: Mapping[str, Any] = msgspec.json.decode(claimed.message or "{}")
     return message
+
+
+def _channel_for(notifier: Notifier, config: Config, brand: str) -> str:
+    """None that anybody can look into for a webhook, whose messages carry no key: a token that is set later cannot tell
+    whether they are there."""
+    return "" if isinstance(notifier, WebhookNotifier) else channel_of(config, brand)
 
 
 def _channel(claimed: AlertRow) -> str:

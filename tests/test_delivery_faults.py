@@ -10,6 +10,7 @@ from deliveries import NOW, decide_dips, dip_of, drain, key_of_dip, notifier_of
 from fixtures_slack import Answer, FakeSlack
 
 from monitor.delivery import LEASE_S, LOOK_AFTER_S, deliver
+from monitor.slack import WebhookNotifier
 from monitor.store import alerts
 from monitor.store.database import Database
 
@@ -87,6 +88,22 @@ def test_after_another_channel_was_configured_a_message_is_looked_for_where_it_w
     assert [one.channel for one in slack.posted] == [channel]
     row = dip_of(database)
     assert (row.state, row.slack_channel, row.attempts) == ("sent", channel, 1 if was_posted else 2)
+
+
+@pytest.mark.parametrize(("mode", "state", "n_posted"), [("at_least_once", "sent", 2), ("at_most_once", "unknown", 1)])
+def test_what_a_webhook_may_have_posted_is_not_taken_for_missing_by_a_token(
+    db: Database, slack: FakeSlack, mode: str, state: str, n_posted: int
+) -> None:
+    """Its messages carry no metadata, so that the channel's history cannot tell: the configuration decides."""
+    setting = config(slack={"delivery": mode})
+    decide_dips(db, "acme", setting=setting)
+    slack.script = [Answer(drops=True, posts=True)]
+    deliver(db, WebhookNotifier(slack.webhook_url, timeout_s=1), setting, NOW)
+    assert dip_of(db).state == "unknown"
+    for later_s in (LOOK_AFTER_S + 5, LOOK_AFTER_S + 65, 3600):
+        drain(db, slack, NOW + timedelta(seconds=later_s), setting)
+    assert dip_of(db).state == state
+    assert len(slack.posted) == n_posted
 
 
 TROUBLES = {
