@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 from monitor.alerts import DayRow, Kind, Rule, Window, is_dip, is_recovered, windows_of
 
 LATE_DAYS = 60  #: days before the latest decided one that are still decided again when late posts change them
+LOOK_BACK_DAYS = 31  #: days before the decided ones that a message may show
+_CLEARLY = 1e-6  #: above the threshold by more than what floating point and the rule's rounding could take away
 _EARLY_REMINDERS = (1, 2, 3)  #: days of an episode with a `still_down`; then every seventh
 
 
@@ -137,7 +139,32 @@ def first_day_needed(state: EpisodeState, rule: Rule) -> date:
     """The earliest day whose row can matter to `decide` or, a month more, to a message's look back."""
     if state.decided_through is None:
         return date.min
-    return state.decided_through - timedelta(days=LATE_DAYS + rule.max_span_days + 31)
+    return state.decided_through - timedelta(days=LATE_DAYS + rule.max_span_days + LOOK_BACK_DAYS)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A brand's days from `first_day_needed` on in three figures; None where no such day is."""
+
+    lowest_mean: float | None  # smallest mean_pos of the counting days, the running one included
+    last_closed: date | None  # latest counting day before today
+    last_posts: date | None  # latest day with posts, today included
+
+
+def first_day_deciding(state: EpisodeState, rule: Rule, outline: Outline) -> date | None:
+    """The earliest day whose row can change what `decide` comes to; None where no day can.
+
+    Where no episode is open and no counting day is under the threshold no window is a dip, so only which days are there
+    is left to look at: a few rows instead of those of months, or of all days of a brand that has no counting day yet.
+    """
+    lowest = outline.lowest_mean
+    is_calm = lowest is None or lowest >= rule.threshold + _CLEARLY
+    if state.began_on is not None or not is_calm:
+        return first_day_needed(state, rule)
+    last = min((day for day in (outline.last_closed, outline.last_posts) if day is not None), default=None)
+    if last is None or not rule.no_data_days:
+        return last
+    return max(first_day_needed(state, rule), last - timedelta(days=LOOK_BACK_DAYS))  # drawn in its message
 
 
 def _is_told_by(news: PlannedAlert, event: PlannedAlert) -> bool:

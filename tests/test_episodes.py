@@ -1,7 +1,7 @@
 """The episode machine as a pure function: by example, and by invariants over random histories."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.alerts import DayRow, Kind, Rule
-from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide
+from monitor.episodes import (
+    Decision,
+    EpisodeState,
+    Outline,
+    PlannedAlert,
+    decide,
+    first_day_deciding,
+    first_day_needed,
+)
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -246,3 +254,44 @@ def test_late_posts_never_repeat_a_message(
     keys = [alert.alert_key for alert in planned]
     assert len(keys) == len(set(keys))
     _assert_fit_to_send(planned)
+
+
+def _outline(rows: Sequence[DayRow], rule: Rule, today: date) -> Outline:
+    counting = [row for row in rows if row.total >= rule.min_posts]
+    return Outline(
+        min((row.mean_pos for row in counting), default=None),
+        max((row.day for row in counting if row.day < today), default=None),
+        max((row.day for row in rows if row.day <= today), default=None),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.data(), st.sampled_from([0.0, 0.95]), st.sampled_from([0, 2, 40]))
+def test_the_days_that_decide_come_to_what_all_days_come_to(
+    steps: list[tuple[int, float, int, str | None]], data: st.DataObject, certainty: float, no_data_days: int
+) -> None:
+    """Evaluated at any hours of some days, with rows that are hidden because they cannot matter: the same decision."""
+    rows, state = _history(steps), EpisodeState()
+    rule = Rule(certainty=certainty, no_data_days=no_data_days, threshold=data.draw(st.sampled_from([0.2, 0.45, 0.47])))
+    last = (rows[-1].day - FIRST).days
+    for offset in sorted(data.draw(st.lists(st.integers(-1, last + 9), min_size=1, max_size=6))):
+        now = _midnight_after(offset) + timedelta(hours=data.draw(st.integers(0, 22)))
+        needed = [row for row in rows if row.day >= first_day_needed(state, rule)]
+        first = first_day_deciding(state, rule, _outline(needed, rule, now.date()))
+        decision = decide(state, needed, rule, now, UTC_ZONE)
+        assert decide(state, [row for row in rows if first and row.day >= first], rule, now, UTC_ZONE) == decision
+        state = decision.state
+
+
+def test_a_calm_brand_is_decided_by_its_last_days() -> None:
+    """Years of good days, or of days that do not count, are not read again; an open episode or a bad day is."""
+    rule, state, today = PLAIN, EpisodeState(decided_through=FIRST + timedelta(days=400)), FIRST + timedelta(days=402)
+    good = [row_of(offset, 0.6) for offset in range(402)]
+    assert first_day_deciding(state, rule, _outline(good, rule, today)) == FIRST + timedelta(days=401)
+    few = [row_of(offset, 0.1, total=2) for offset in range(402)]
+    assert first_day_deciding(EpisodeState(), rule, _outline(few, rule, today)) == FIRST + timedelta(days=401)
+    assert first_day_deciding(EpisodeState(), rule, Outline(None, None, None)) is None
+    bad = [*good[:-1], row_of(401, 0.1)]
+    assert first_day_deciding(state, rule, _outline(bad, rule, today)) == first_day_needed(state, rule)
+    is_open = EpisodeState(began_on=FIRST, decided_through=state.decided_through)
+    assert first_day_deciding(is_open, rule, _outline(good, rule, today)) == first_day_needed(is_open, rule)

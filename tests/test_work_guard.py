@@ -1,27 +1,32 @@
 """The path's work in numbers that no busy machine changes: statements, rows, polls, tokens. A slow way fails here."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from batches import rules
 from bench_posts import generated
+from bench_totals import fill, touch, turn
 from doubles import HashScorer
 from kafka.record import util as kafka_sums
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from models import compiled_encoding
 from models.bundle import Bundle, find_bundle
 from models.engine import HalvingRunner, Waiter
 from models.tokenizer import TextEncoder
 from models.tokens import Int64Array, Tokens
+from monitor.alerts import Rule
 from monitor.batching import BatchLimits
 from monitor.bookkeeper import StoreBookkeeper
-from monitor.config import DropFolderSection
+from monitor.config import Config, DropFolderSection
+from monitor.episodes import EpisodeState
 from monitor.health import Health
 from monitor.lanes import Lane
 from monitor.metrics import Metrics
@@ -31,12 +36,16 @@ from monitor.protocols import Polled
 from monitor.sources.bookkeeping import StoredPositions
 from monitor.sources.memory import MemorySource
 from monitor.store.database import Database
+from monitor.store.needed_rows import needed_rows_in
 from monitor.store.saving import Saver
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 N_POSTS = 10_000
 BATCH = BatchLimits().max_posts
 MAX_STATEMENTS = 13  #: of one saved batch, whatever its size
+MAX_TURN_STATEMENTS = 17  #: of a refresh and an evaluation, however many brands; BEGIN is one on SQLite
+N_BRANDS, N_DAYS = 40, 300  #: that a refresh and an evaluation have
+STEPS = 100  #: of SQLite's virtual machine between two looks at the count
 
 
 class CountingSource(MemorySource):
@@ -108,6 +117,61 @@ def test_a_backlog_is_saved_in_few_large_transactions(database: Database) -> Non
     assert len(counts) == -(-N_POSTS // BATCH)
     assert max(counts) <= MAX_STATEMENTS
     assert source.n_polls <= N_POSTS / BatchLimits().max_poll + len(counts) + 2
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[Callable[[], int]]:
+    """What the database has read meanwhile: steps of its virtual machine on SQLite, rows on PostgreSQL."""
+    if database.dialect == "sqlite":
+        n_looks = 0
+
+        def look() -> None:
+            nonlocal n_looks
+            n_looks += 1
+
+        def watch(connection: Any, handler: Callable[[], None] | None) -> None:
+            connection.connection.set_progress_handler(handler, STEPS)
+
+        database.read(lambda connection: watch(connection, look))
+        yield lambda: n_looks * STEPS
+        database.read(lambda connection: watch(connection, None))
+        return
+    with database.session() as session:
+        session.execute(text("ANALYZE"))
+    before = rows_read(database)
+    yield lambda: rows_read(database) - before
+
+
+def rows_read(database: Database) -> int:
+    """Rows that PostgreSQL has read of all tables, by index or not, since they were made."""
+    count = text("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables")
+    database.read(lambda connection: connection.execute(text("SELECT pg_stat_force_next_flush()")))
+    return int(database.read(lambda connection: connection.execute(count).scalar_one()))
+
+
+@pytest.mark.parametrize(
+    ("n_a_day", "most"),
+    [
+        pytest.param(100, {"sqlite": 7_000, "postgresql": 170}, id="counting days"),
+        pytest.param(1, {"sqlite": 17_000, "postgresql": 70 + N_DAYS}, id="no counting days"),
+    ],
+)
+def test_a_turn_of_many_brands_reads_their_last_days(database: Database, n_a_day: int, most: dict[str, int]) -> None:
+    """Refresh and evaluation take a few statements for all brands, and read a hundred old days of each at most.
+
+    Of a brand without a counting day they are looked at where they lie, all of them, and none comes to Python.
+    """
+    fill(database, n_a_day * N_BRANDS * N_DAYS, N_BRANDS, N_DAYS)
+    now = datetime.now(UTC)
+    turn(database, Config(), now)
+    touch(database, now)
+    with reading(database) as n_read, transactions(database) as counts:
+        assert turn(database, Config(), now) == N_BRANDS
+    assert sum(counts) <= MAX_TURN_STATEMENTS
+    assert 0 < n_read() <= most[database.dialect] * N_BRANDS
+    states = {f"brand {number}": EpisodeState() for number in range(N_BRANDS)}
+    find = partial(needed_rows_in, remembered=states, rules=dict.fromkeys(states, Rule()), today=now.date())
+    assert sum(map(len, database.read(find).values())) <= 2 * N_BRANDS
 
 
 @pytest.fixture(scope="module")

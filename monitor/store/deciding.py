@@ -1,6 +1,5 @@
 """One evaluation of a few brands inside a transaction: episodes locked, daily rows in, outbox rows and episodes out."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
@@ -10,11 +9,12 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from monitor.alerts import DayRow, Kind, Rule, days_before, rule_for
 from monitor.config import Config
-from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide, first_day_needed
+from monitor.episodes import Decision, EpisodeState, PlannedAlert, decide
 from monitor.messages import Words, render
 from monitor.quotes import Candidate, pick
 from monitor.store.database import insert_into
 from monitor.store.driving import driver_words_in
+from monitor.store.needed_rows import needed_rows_in
 from monitor.store.schema import alerts, brands, daily_sentiment, episodes, posts
 
 _MAX_CANDIDATES = 300  #: most negative posts that quotes are picked from: authors who flood and copies fall out
@@ -36,7 +36,7 @@ def decide_in(
     refreshed_at = select(brands.c.brand, brands.c.refreshed_at).where(brands.c.brand.in_(names))
     refreshed: dict[str, datetime | None] = {brand: at for brand, at in connection.execute(refreshed_at)}  # noqa: C416  rows, not pairs
     rules = {brand: rule_for(config.alerts, brand) for brand in names}
-    rows = _needed_rows_in(connection, {brand: first_day_needed(remembered[brand], rules[brand]) for brand in names})
+    rows = needed_rows_in(connection, remembered, rules, now.astimezone(config.zone).date())
     new: list[str] = []
     states = []
     for brand in names:
@@ -74,13 +74,6 @@ def _lock_episodes_in(connection: Connection, names: Sequence[str]) -> dict[str,
         connection.execute(insert_into(connection, episodes).on_conflict_do_nothing(), fresh)
         found = connection.execute(query.with_for_update()).all()
     return {brand: EpisodeState(began_on, bool(announced), *days) for brand, began_on, announced, *days in found}
-
-
-def _needed_rows_in(connection: Connection, since: dict[str, date]) -> dict[str, list[DayRow]]:
-    by_day: defaultdict[date, list[str]] = defaultdict(list)
-    for brand, day in since.items():
-        by_day[day].append(brand)
-    return {brand: rows for day, group in by_day.items() for brand, rows in rows_in(connection, group, day).items()}
 
 
 def _columns_of(brand: str, state: EpisodeState, evaluated: str | None) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """One refresh of a few brands inside a transaction: totals in, daily rows out, computed by aggregates.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
+from sqlalchemy import Connection, TextualSelect, bindparam, delete, or_, select, text, update
 
 from monitor.aggregates import Z95
 from monitor.corrections import Correction
-from monitor.store.database import insert_into
+from monitor.store.database import insert_into, on_postgresql
+from monitor.store.day_ranges import days_since
 from monitor.store.labels import corrections_in
 from monitor.store.schema import brands, daily_sentiment, daily_totals
 
@@ -19,17 +20,21 @@ COMPUTED = (
     "mean_pos_corrected", "corrected_low", "corrected_high", "model",
 )  # fmt: skip
 
-#: the totals from which the days since `dirty_from` follow: those days, and the two days with posts before them
-_NEEDED_TOTALS = (
-    text(
-        f"SELECT {', '.join(f't.{name}' for name in daily_totals.columns.keys())} "  # noqa: S608, SIM118  column names, no values
-        "FROM daily_totals AS t JOIN brands AS b ON b.brand = t.brand WHERE b.brand IN :brands AND t.day >= coalesce("
+
+def _select_totals(*, postgresql: bool) -> TextualSelect:
+    """The totals that the days since `dirty_from` follow from: of those days, and of the two with posts before them."""
+    names = ", ".join(f"d.{column.name}" for column in daily_totals.c)
+    statement = text(
+        "WITH s AS MATERIALIZED (SELECT b.brand, coalesce("  # noqa: S608  column names, no values
         "(SELECT min(two.day) FROM (SELECT DISTINCT d.day FROM daily_totals AS d"
-        " WHERE d.brand = b.brand AND d.day < b.dirty_from ORDER BY d.day DESC LIMIT 2) AS two), b.dirty_from)"
+        " WHERE d.brand = b.brand AND d.day < b.dirty_from ORDER BY d.day DESC LIMIT 2) AS two), b.dirty_from) AS since"
+        " FROM brands AS b WHERE b.brand IN :brands)"
+        f" SELECT {names} {days_since('s', 'daily_totals', postgresql=postgresql)}"
     )
-    .bindparams(bindparam("brands", expanding=True))
-    .columns(*daily_totals.c)
-)
+    return statement.bindparams(bindparam("brands", expanding=True)).columns(*daily_totals.c)
+
+
+_TOTALS, _TOTALS_ON_POSTGRESQL = (_select_totals(postgresql=either) for either in (False, True))
 
 
 def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> list[str]:
@@ -47,7 +52,7 @@ def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> l
         return []
     rows = [row for row in _computed_in(connection, list(since)) if row["day"] >= since[row["brand"]]]
     _write_in(connection, rows, now)
-    _delete_days_without_posts_in(connection, list(since))
+    _delete_days_without_posts_in(connection, since, rows)
     connection.execute(update(brands).where(brands.c.brand.in_(list(since))).values(dirty_from=None, refreshed_at=now))
     return list(since)
 
@@ -57,7 +62,8 @@ def _computed_in(connection: Connection, group: list[str]) -> list[dict[str, Any
 
     from monitor.aggregates import daily_frame
 
-    totals = connection.execute(_NEEDED_TOTALS, {"brands": group}).all()
+    statement = _TOTALS_ON_POSTGRESQL if on_postgresql(connection) else _TOTALS
+    totals = connection.execute(statement, {"brands": group}).all()
     if not totals:
         return []
     records = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.columns.keys()))).to_dict("records")
@@ -92,15 +98,19 @@ def _write_in(connection: Connection, rows: list[dict[str, Any]], now: datetime)
     connection.execute(statement, [row | {"updated_at": now} for row in rows])
 
 
-def _delete_days_without_posts_in(connection: Connection, group: list[str]) -> None:
-    same_day = and_(
-        daily_totals.c.brand == daily_sentiment.c.brand,
-        daily_totals.c.day == daily_sentiment.c.day,
-        daily_totals.c.n > 0,
-    )
-    dirty_from = select(brands.c.dirty_from).where(brands.c.brand == daily_sentiment.c.brand).scalar_subquery()
-    connection.execute(
-        delete(daily_sentiment).where(
-            daily_sentiment.c.brand.in_(group), daily_sentiment.c.day >= dirty_from, ~select(1).where(same_day).exists()
+def _delete_days_without_posts_in(
+    connection: Connection, since: Mapping[str, date], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """`rows` are all days with posts of each brand of `since` from that day on."""
+    key = (daily_sentiment.c.brand, daily_sentiment.c.day)
+    there = select(*key).where(daily_sentiment.c.brand.in_(since), daily_sentiment.c.day >= min(since.values()))
+    with_posts = {(row["brand"], row["day"]) for row in rows}
+    gone = [
+        {"of_brand": brand, "of_day": day}
+        for brand, day in connection.execute(there)
+        if day >= since[brand] and (brand, day) not in with_posts
+    ]
+    if gone:
+        connection.execute(
+            delete(daily_sentiment).where(key[0] == bindparam("of_brand"), key[1] == bindparam("of_day")), gone
         )
-    )
