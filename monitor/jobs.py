@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor import delivery, report
+from monitor import aggregates, delivery, report
 from monitor.config import AlertsSection, Config
 from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.health import Health
@@ -74,6 +74,7 @@ class Jobs:
     def refresh(self) -> None:
         """Recompute the daily rows that changed, then evaluate the rules, unless a source is still catching up."""
         with self._refresh_lock:
+            aggregates.load()  # at the first refresh, right after the start, when there may be nothing to do yet
             daily.refresh(self._db, self._clock())
             if not self._is_held():
                 self.evaluate()
