@@ -2,51 +2,56 @@
 
 Comparisons are made pair by pair in one run; absolute figures belong to the machine and the minute. Prints tables,
 writes bench/results.json and bench/results.md, and draws the charts beside them. `--long` adds what takes an hour. A
-section that is measured again replaces its older figures. `--keep` measures nothing: it takes what bench/ has into
-tests/bench-results.md and the README.
+section that is measured again replaces its older figures; those of sections that are not, here or in the project, stay.
+Each figure is on disk as soon as it is there, and a section that fails leaves the others be. `--keep` measures nothing:
+it takes what bench/ has into tests/bench-results.json, its page and the charts of the README.
 """
 
 import argparse
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from bench_charts import draw
 from bench_growth import memory, rates_by_size, turns_by_size
 from bench_latency import latencies, start_times
 from bench_measure import BUSY_LOAD, Figure, Report, circumstances, machine
-from bench_path import Sizes, end_to_end, services
+from bench_path import Services, Sizes, end_to_end, services
 from bench_peers import peers
 from bench_posts import ROOT, find_texts, messages
 from bench_stages import stages
 
 from monitor.scorer import BundleScorer
 
-SECTIONS = ("peers", "stages", "path", "latency", "start", "turns", "rates", "memory")
-LONG_ONLY = ("rates", "memory")
-KEPT = ROOT / "tests" / "bench-results.md"
+SECTIONS = ("peers", "stages", "path", "latency", "start", "turns", "rates-postgresql", "rates-sqlite", "memory")
+LONG_ONLY = ("rates-postgresql", "rates-sqlite", "memory")
+KEPT = ROOT / "tests" / "bench-results.json"
 PICTURES = ROOT / "deploy" / "pictures"
 
 
-def measured(chosen: argparse.Namespace, found: list[str]) -> Iterator[Figure]:
-    """Every chosen section, one after the other."""
-    n, device = chosen.posts or (200_000 if chosen.long else 40_000), chosen.device
-    with services() as parts:
-        if not {"peers", "stages"}.isdisjoint(chosen.sections):
-            scorer = BundleScorer.load("social-gru", device, ROOT)
-            yield from peers(found, scorer, 9 if chosen.long else 3) if "peers" in chosen.sections else ()
-            yield from stages(parts, found, messages(found, 20_480), scorer) if "stages" in chosen.sections else ()
-        if "path" in chosen.sections:
-            sizes = Sizes(n, n if chosen.long else n // 4)
-            yield from end_to_end(parts, found, sizes, 1 if chosen.long else 2, device)
-        if "latency" in chosen.sections:
-            seconds = 60 if chosen.long else 20
-            yield from latencies(parts, messages(found, 500 * (seconds + 5)), seconds, device)
-        yield from start_times(parts, device) if "start" in chosen.sections else ()
-        yield from turns_by_size(parts) if "turns" in chosen.sections else ()
-        yield from rates_by_size(parts, found, device) if "rates" in chosen.sections else ()
-        yield from memory(parts, found, 2_000_000, device) if "memory" in chosen.sections else ()
+def sections(
+    chosen: argparse.Namespace, found: list[str], parts: Services
+) -> dict[str, Callable[[], Iterator[Figure]]]:
+    """What measures each section, in the order in which they run."""
+    n, device, scale = chosen.posts or (200_000 if chosen.long else 40_000), chosen.device, chosen.scale
+    sizes, n_pairs = Sizes(n, n if chosen.long else n // 4), 1 if chosen.long else 2
+    seconds = 60 if chosen.long else 20
+    scorer = cache(lambda: BundleScorer.load("social-gru", device, ROOT))
+    return {
+        "peers": lambda: peers(found, scorer(), 9 if chosen.long else 3),
+        "stages": lambda: stages(parts, found, messages(found, 20_480), scorer()),
+        "path": lambda: end_to_end(parts, found, sizes, n_pairs, device),
+        "latency": lambda: latencies(parts, messages(found, 500 * (seconds + 5)), seconds, device),
+        "start": lambda: start_times(parts, device),
+        "turns": lambda: turns_by_size(parts),
+        "rates-postgresql": lambda: rates_by_size(parts, found, "PostgreSQL", device, scale),
+        "rates-sqlite": lambda: rates_by_size(parts, found, "SQLite", device, scale),
+        "memory": lambda: memory(parts, found, round(2_000_000 * scale), device),
+    }
 
 
 def arguments() -> argparse.Namespace:
@@ -54,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--long", action="store_true", help="200,000 posts, full stores, two million posts for memory")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the posts of rates and memory: 0.02 is a try")
     parser.add_argument("--posts", type=int, help="posts of the end-to-end comparison")
     parser.add_argument("--device", default=os.environ.get("DEVICE") or "auto", help="auto, cpu, cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "bench", help="where JSON and charts go")
@@ -67,10 +73,29 @@ def arguments() -> argparse.Namespace:
 
 
 def keep(folder: Path) -> None:
-    """The page to tests/, the charts to the pictures of the README."""
-    KEPT.write_bytes((folder / "results.md").read_bytes())
+    """The figures and their page to tests/, the charts to the pictures of the README."""
+    for suffix in (".json", ".md"):
+        KEPT.with_suffix(suffix).write_bytes((folder / f"results{suffix}").read_bytes())
     for chart in folder.glob("*.png"):
         (PICTURES / f"bench-{chart.name}").write_bytes(chart.read_bytes())
+
+
+def measure(chosen: argparse.Namespace, report: Report) -> list[str]:
+    """Run the chosen sections; those that failed, after the others. What was found is on disk at once."""
+    found, _ = find_texts()
+    now, failed = circumstances(), []
+    with services() as parts:
+        for name, section in sections(chosen, found, parts).items():
+            if name not in chosen.sections:
+                continue
+            try:
+                for figure in section():
+                    report.add(figure, now)
+                    report.write()
+            except Exception:  # noqa: BLE001 - the others may be what the hour was for
+                traceback.print_exc()
+                failed.append(name)
+    return failed
 
 
 def main() -> None:
@@ -79,21 +104,22 @@ def main() -> None:
     if chosen.keep:
         keep(chosen.out)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped and figures written
-    found, origin = find_texts()
-    report = Report.at(chosen.out / "results.json", machine() | {"posts": origin, "device": chosen.device})
-    now = circumstances()
-    for name, value in (report.machine | now).items():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
+    about = machine() | {"posts": find_texts()[1], "device": chosen.device}
+    report = Report.at(chosen.out / "results.json", about, KEPT)
+    for name, value in (about | circumstances()).items():
         print(f"{name}: {value}")
-    if now["load"] > BUSY_LOAD:
+    if circumstances()["load"] > BUSY_LOAD:
         print("Something else is running: absolute figures are too low, and loops on all threads suffer most.")
+    failed = []
     try:
-        for figure in measured(chosen, found):
-            report.add(figure, now)
+        failed = measure(chosen, report)
     finally:
         report.write()
         charts = draw([vars(figure) for figure in report.figures], chosen.out)
         print("\nwritten:", *(str(each) for each in (report.path, *charts)))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

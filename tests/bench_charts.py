@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 SCORING = "Scoring, posts/s"
-BY_SIZE = "Posts/s by posts in the store"
-TURNS = "Refresh and evaluation of 100 brands"
+BY_SIZE = ("Posts/s into PostgreSQL by posts in the store", "Posts/s into SQLite by posts in the store")
+TURNS = ("Refresh and evaluation of 100 brands",)
 OURS, ACCENT, OTHERS, INK = "#2563a8", "#c2571a", "#b9c0c8", "#22303c"
 
 
@@ -15,9 +15,10 @@ def draw(figures: list[dict[str, Any]], folder: Path) -> list[Path]:
 
     mpl.use("Agg")
     drawn = []
-    if scoring := [figure for figure in figures if figure["section"] == SCORING]:
+    scoring = [figure for figure in figures if figure["section"] == SCORING]
+    if any(figure["ratio"] is not None for figure in scoring):
         drawn.append(_peers(scoring, folder / "peers.png"))
-    growth = [figure for figure in figures if figure["section"] in {BY_SIZE, TURNS}]
+    growth = [figure for figure in figures if figure["section"] in {*BY_SIZE, *TURNS}]
     if growth:
         drawn.append(_growth(growth, folder / "growth.png"))
     return drawn
@@ -48,16 +49,18 @@ PANELS = (
 
 
 def _growth(figures: list[dict[str, Any]], path: Path) -> Path:
-    """A panel for each section that is there: `N posts, STORE` by store."""
+    """A panel for each group of sections of which one is there: `N posts, STORE` by store."""
     from matplotlib import pyplot as plt
 
-    panels = [panel for panel in PANELS if any(figure["section"] == panel[0] for figure in figures)]
+    panels = [panel for panel in PANELS if any(figure["section"] in panel[0] for figure in figures)]
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.0), squeeze=False)
-    for panel, (section, title, label) in zip(axes[0], panels, strict=True):
+    for panel, (sections, title, label) in zip(axes[0], panels, strict=True):
+        shown = [each for each in figures if each["section"] in sections]
         for store, colour in (("PostgreSQL", OURS), ("SQLite", ACCENT)):
-            points = [_point(each) for each in figures if each["section"] == section and each["what"].endswith(store)]
-            panel.plot(*zip(*points, strict=True), marker="o", color=colour, label=store)
-        panel.set_ylim(0, 1.25 * max(each["value"] for each in figures if each["section"] == section))
+            points = [_point(each) for each in shown if each["what"].endswith(store)]
+            if points:
+                panel.plot(*zip(*points, strict=True), marker="o", color=colour, label=store)
+        panel.set_ylim(0, 1.25 * max(each["value"] for each in shown))
         panel.set_xlabel(label)
         panel.legend(frameon=False, loc="lower left")
         _tidy(panel, title)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import psycopg
 from bench_measure import Figure
-from bench_path import Services, daemon_config, kafka_section, positions_of, run_daemon
+from bench_path import DEADLINE_S, Services, daemon_config, kafka_section, positions_of, run_daemon
 from bench_posts import messages, records, write_csv
 from bench_totals import median_turn_s
 from daemon_process import DaemonProcess, wait_until
@@ -43,26 +43,27 @@ FROM numbers"""
 N_MEASURED = 100_000  #: posts that pass at each size
 
 
-def rates_by_size(services: Services, found: Sequence[str], device: str) -> Iterator[Figure]:
-    """Kafka to PostgreSQL and CSV folder to SQLite with 100,000, 1,000,000 and 3,000,000 posts in the store already."""
-    section = "Posts/s by posts in the store"
-    for store, rates in (
-        ("PostgreSQL", _rates_of_postgresql(services, messages(found, N_MEASURED), device)),
-        ("SQLite", _rates_of_sqlite(services, found, device)),
-    ):
-        first = 0.0
-        for size, rate in rates:
-            first = first or rate
-            ratio = rate / first
-            target = f"within {MAX_SLOWER:.0%} of the first"
-            what = f"{size:,} posts, {store}"
-            yield Figure(section, what, rate, "posts/s", ratio, f"{SIZES[0]:,}", target, ratio >= 1 - MAX_SLOWER)
+def rates_by_size(services: Services, found: Sequence[str], store: str, device: str, scale: float) -> Iterator[Figure]:
+    """Kafka to PostgreSQL or CSV folder to SQLite with 100,000, 1,000,000 and 3,000,000 posts in the store already."""
+    section = f"Posts/s into {store} by posts in the store"
+    sizes, n = [round(size * scale) for size in SIZES], max(10_000, round(N_MEASURED * scale))
+    measure = _rates_of_postgresql if store == "PostgreSQL" else _rates_of_sqlite
+    first = 0.0
+    for size, rate in measure(services, found, sizes, n, device):
+        first = first or rate
+        ratio = rate / first
+        target = f"within {MAX_SLOWER:.0%} of the first"
+        what = f"{size:,} posts, {store}"
+        yield Figure(section, what, rate, "posts/s", ratio, f"{sizes[0]:,}", target, ratio >= 1 - MAX_SLOWER)
 
 
-def _rates_of_postgresql(services: Services, values: Sequence[bytes], device: str) -> Iterator[tuple[int, float]]:
+def _rates_of_postgresql(
+    services: Services, found: Sequence[str], sizes: Sequence[int], n: int, device: str
+) -> Iterator[tuple[int, float]]:
+    values = messages(found, n)
     topic, url = services.topic_of(values), services.postgres.create()
     n_filled = 0
-    for size in SIZES:
+    for size in sizes:
         run = services.folder / f"size-{size}"
         config = daemon_config(run, kafka_section(services, topic), url, device)
         if not n_filled:
@@ -78,7 +79,9 @@ def _rates_of_postgresql(services: Services, values: Sequence[bytes], device: st
         yield size, run_daemon(config, url, len(values), services.processes()).posts_per_s
 
 
-def _rates_of_sqlite(services: Services, found: Sequence[str], device: str) -> Iterator[tuple[int, float]]:
+def _rates_of_sqlite(
+    services: Services, found: Sequence[str], sizes: Sequence[int], n: int, device: str
+) -> Iterator[tuple[int, float]]:
     folder = services.folder / "sizes"
     url = f"sqlite:///{folder}/sentiment.db"
     source = {"name": "inbox", "kind": "drop_folder", "path": "inbox", "settle_s": 0}
@@ -86,16 +89,16 @@ def _rates_of_sqlite(services: Services, found: Sequence[str], device: str) -> I
     (folder / "inbox").mkdir()
     _migrate(config)
     n_filled = n_measured = 0
-    for size in SIZES:
+    for size in sizes:
         with closing(sqlite3.connect(folder / "sentiment.db", isolation_level=None)) as connection:
             connection.create_function("key_of", 1, lambda n: blake2b(b"fill %d" % n, digest_size=16).hexdigest())
             connection.execute("PRAGMA cache_size=-1048576")
             connection.execute(_FILL_SQLITE, {"first": n_filled + 1, "last": size - n_measured})
             connection.execute("DELETE FROM positions")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        write_csv(folder / "inbox" / "posts.csv", records(found, N_MEASURED, n_measured))
-        n_filled, n_measured = size - n_measured, n_measured + N_MEASURED
-        yield size, run_daemon(config, url, N_MEASURED, {}).posts_per_s
+        write_csv(folder / "inbox" / "posts.csv", records(found, n, n_measured))
+        n_filled, n_measured = size - n_measured, n_measured + n
+        yield size, run_daemon(config, url, n, {}).posts_per_s
 
 
 def turns_by_size(services: Services) -> Iterator[Figure]:
@@ -126,7 +129,10 @@ def memory(services: Services, found: Sequence[str], n: int, device: str) -> Ite
         assert daemon.process is not None
         process = psutil.Process(daemon.process.pid)
         seen: list[tuple[int, float]] = []
+        until = time.monotonic() + DEADLINE_S
         while not seen or seen[-1][0] < n:
+            if process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > until:
+                raise RuntimeError(f"it ended at {seen[-1][0] if seen else 0} of {n} posts")
             seen.append((n_passed(), process.memory_info().rss / 2**20))
             time.sleep(0.5)
         daemon.stop()

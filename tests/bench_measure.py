@@ -53,15 +53,20 @@ class Report:
     _begun: set[str] = field(default_factory=set)
 
     @classmethod
-    def at(cls, path: Path, machine: dict[str, Any]) -> "Report":
-        """With what `path` holds of this machine and these packages, if anything."""
-        report = cls(machine, path)
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["machine"] == machine:
-                report.figures = [Figure(**figure) for figure in found["figures"]]
-                report.measured = found["measured"]
-        return report
+    def at(cls, path: Path, machine: dict[str, Any], *others: Path) -> "Report":
+        """With what `path`, else one of `others`, holds of this machine and these packages, if anything."""
+        for each in (path, *others):
+            if each.is_file():
+                found = cls.read(each)
+                if found.machine == machine:
+                    return cls(machine, path, found.figures, found.measured)
+        return cls(machine, path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Report":
+        """As `write` left it, whatever machine it is of."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(found["machine"], path, [Figure(**figure) for figure in found["figures"]], found["measured"])
 
     def add(self, figure: Figure, circumstances: dict[str, Any]) -> None:
         """Note a figure and print its line, under a heading where a section begins."""
@@ -85,12 +90,16 @@ class Report:
             del self.measured[name]
 
     def write(self) -> None:
-        """All of it as JSON, and beside that as a page of text."""
+        """All of it as JSON, and beside that as a page of text; a kill leaves the earlier ones or these."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figures = [asdict(figure) for figure in self.figures]
         found = {"machine": self.machine, "measured": self.measured, "figures": figures}
-        self.path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        self.path.with_suffix(".md").write_text("\n".join(self._page()) + "\n", encoding="utf-8")
+        _replace(self.path, json.dumps(found, indent=2) + "\n")
+        _replace(self.path.with_suffix(".md"), self.page())
+
+    def page(self) -> str:
+        """What is kept with the project to be read."""
+        return "\n".join(self._page()) + "\n"
 
     def _page(self) -> Iterator[str]:
         """Machine, dates and figures, to be kept with the project."""
@@ -104,6 +113,12 @@ class Report:
             yield from ("", "```text")
             yield from (line_of(figure).strip() for figure in self.figures if figure.section == section)
             yield "```"
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _topic(section: str) -> str:

@@ -24,11 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 HOME = "/home/ann"  #: stands in the README for the home folder that the tour ran in
 RESULTS = ROOT / "tests" / "bench-results.md"
-HELD = {"ok": "yes", "MISSED": "no", "busy": "not judged: the machine was busy"}
+HELD = {"ok": "yes", "MISSED": "no", "busy": "not judged"}
 _MEASURED = re.compile(
     r"(?P<what>\S.*?) {2,}(?P<value>[\d.,-]+) (?P<unit>\S+)"
     r"(?: +(?P<ratio>[\d.]+) x (?P<against>.+?))?(?: {2,}(?P<verdict>ok|MISSED|busy) \((?P<target>.+)\))?"
 )
+_CIRCUMSTANCES = re.compile(r"\d{4}-.* UTC, commit .*, load before it (?P<load>[\d.]+)(?P<busy> \(above)?")
 FIGURES = ("posts", "accuracy", "macro_recall", "macro_f1")
 _FENCED = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "=== end of a block of the tour ==="
@@ -122,16 +123,21 @@ def figure_rows() -> list[list[str]]:
 
 
 def speed_rows() -> list[list[str]]:
-    """Every measured figure with a bar, and ratios of CPU time: where and what, value, ratio, bar, whether it held."""
-    rows, section = [], ""
+    """Every measured figure with a bar, and ratios of CPU time: where and what, value, ratio, bar, whether it held.
+
+    The last also says at which load, where something else ran.
+    """
+    rows, section, load = [], "", ""
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         section = line.removeprefix("## ") if line.startswith("## ") else section
+        if how := _CIRCUMSTANCES.match(line):
+            load = f"load {how['load']}" if how["busy"] else ""
         found = _MEASURED.fullmatch(line)
         if found and (found["target"] or (found["ratio"] and "CPU" in section + found["what"])):
             ratio = f"{found['ratio']} times {found['against']}" if found["ratio"] else ""
-            verdict = HELD.get(found["verdict"], "")
+            held = ", ".join(each for each in (HELD.get(found["verdict"], ""), load) if each)
             figure = f"{found['value']} {found['unit']}"
-            rows.append([f"{section}: {found['what']}", figure, ratio, found["target"] or "", verdict])
+            rows.append([f"{section}: {found['what']}", figure, ratio, found["target"] or "", held])
     return rows
 
 

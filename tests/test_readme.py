@@ -13,11 +13,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from bench_measure import Report
 from daemon_process import environment, free_port, wait_until
 from fixtures_slack import FakeSlack
 from pydantic import BaseModel
 from readme_parts import (
     README,
+    RESULTS,
     ROOT,
     blocks,
     figure_rows,
@@ -215,6 +217,12 @@ def test_metrics_and_figures() -> None:
     assert table("| metric |") == metric_rows()
     assert table("| set | system |") == figure_rows()
     assert table("| measured |") == speed_rows()
+
+
+def test_kept_figures_are_those_of_the_benchmark() -> None:
+    """The page that is read, and that the table of speeds is made from, is what the kept JSON says."""
+    kept = Report.read(RESULTS.with_suffix(".json"))
+    assert RESULTS.read_text(encoding="utf-8") == kept.page()
 
 
 def test_figures_of_the_correction() -> None:

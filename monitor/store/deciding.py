@@ -14,6 +14,7 @@ from monitor.messages import Words, render
 from monitor.quotes import Candidate, pick
 from monitor.store.database import insert_into
 from monitor.store.driving import driver_words_in
+from monitor.store.many_brands import is_one_of
 from monitor.store.needed_rows import needed_rows_in
 from monitor.store.schema import alerts, brands, daily_sentiment, episodes, posts
 
@@ -33,7 +34,7 @@ def decide_in(
     """
     names = sorted(group)
     remembered = _lock_episodes_in(connection, names)
-    refreshed_at = select(brands.c.brand, brands.c.refreshed_at).where(brands.c.brand.in_(names))
+    refreshed_at = select(brands.c.brand, brands.c.refreshed_at).where(is_one_of(connection, brands.c.brand, names))
     refreshed: dict[str, datetime | None] = {brand: at for brand, at in connection.execute(refreshed_at)}  # noqa: C416  rows, not pairs
     rules = {brand: rule_for(config.alerts, brand) for brand in names}
     rows = needed_rows_in(connection, remembered, rules, now.astimezone(config.zone).date())
@@ -67,7 +68,8 @@ def view_of(config: Config, brand: str, refreshed_at: datetime, now: datetime) -
 
 def _lock_episodes_in(connection: Connection, names: Sequence[str]) -> dict[str, EpisodeState]:
     """In the order of their names, so that two replicas cannot block each other for good."""
-    query = select(episodes.c.brand, *_STATE_COLUMNS).where(episodes.c.brand.in_(names)).order_by(episodes.c.brand)
+    query = select(episodes.c.brand, *_STATE_COLUMNS).where(is_one_of(connection, episodes.c.brand, names))
+    query = query.order_by(episodes.c.brand)
     found = connection.execute(query.with_for_update()).all()
     if len(found) < len(names):
         fresh = [{"brand": brand, "announced": 0} for brand in names if brand not in {row.brand for row in found}]

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 from monitor.corrections import Correction, LabelSums
 from monitor.store.brands import mark_dirty_in
 from monitor.store.database import Database, insert_into
+from monitor.store.many_brands import is_one_of
 from monitor.store.schema import brands, daily_totals, label_sums
 
 _KEY = ("brand", "model")
@@ -42,5 +43,5 @@ def _save_in(connection: Connection, model: str, sums: Mapping[str, LabelSums], 
 def corrections_in(connection: Connection, group: Sequence[str]) -> dict[tuple[str, str], Correction]:
     """The correction of each (brand, model) that has labels."""
     columns = [label_sums.c[name] for name in (*_KEY, *LabelSums._fields)]
-    rows = connection.execute(select(*columns).where(label_sums.c.brand.in_(group)))
+    rows = connection.execute(select(*columns).where(is_one_of(connection, label_sums.c.brand, group)))
     return {(row.brand, row.model): Correction.of(LabelSums(*row[2:])) for row in rows}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Date, Float, Text, TextualSelect, bindparam, 
 from monitor.alerts import DayRow, Rule
 from monitor.episodes import EpisodeState, Outline, first_day_deciding, first_day_needed
 from monitor.store.database import on_postgresql
-from monitor.store.day_ranges import days_since
+from monitor.store.many_brands import days_since
 from monitor.store.schema import daily_sentiment
 
 _FIELDS = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in ("brand", "since", "min_posts"))

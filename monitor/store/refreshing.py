@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, TextualSelect, bindparam, delete, or_, select, text, update
 
 from monitor.aggregates import Z95
 from monitor.corrections import Correction
 from monitor.store.database import insert_into, on_postgresql
-from monitor.store.day_ranges import days_since
 from monitor.store.labels import corrections_in
+from monitor.store.many_brands import days_since, is_one_of
 from monitor.store.schema import brands, daily_sentiment, daily_totals
 
 #: what a refresh computes
@@ -24,14 +25,15 @@ COMPUTED = (
 def _select_totals(*, postgresql: bool) -> TextualSelect:
     """The totals that the days since `dirty_from` follow from: of those days, and of the two with posts before them."""
     names = ", ".join(f"d.{column.name}" for column in daily_totals.c)
+    is_listed = "= ANY(:brands)" if postgresql else "IN (SELECT value FROM json_each(:brands))"
     statement = text(
         "WITH s AS MATERIALIZED (SELECT b.brand, coalesce("  # noqa: S608  column names, no values
         "(SELECT min(two.day) FROM (SELECT DISTINCT d.day FROM daily_totals AS d"
         " WHERE d.brand = b.brand AND d.day < b.dirty_from ORDER BY d.day DESC LIMIT 2) AS two), b.dirty_from) AS since"
-        " FROM brands AS b WHERE b.brand IN :brands)"
+        f" FROM brands AS b WHERE b.brand {is_listed})"
         f" SELECT {names} {days_since('s', 'daily_totals', postgresql=postgresql)}"
     )
-    return statement.bindparams(bindparam("brands", expanding=True)).columns(*daily_totals.c)
+    return statement.columns(*daily_totals.c)
 
 
 _TOTALS, _TOTALS_ON_POSTGRESQL = (_select_totals(postgresql=either) for either in (False, True))
@@ -44,29 +46,35 @@ def refresh_in(connection: Connection, group: Sequence[str], now: datetime) -> l
     brand again.
     """
     dirty = select(brands.c.brand, brands.c.dirty_from).where(
-        brands.c.brand.in_(group), brands.c.dirty_from.is_not(None)
+        is_one_of(connection, brands.c.brand, group), brands.c.dirty_from.is_not(None)
     )
     locked = connection.execute(dirty.order_by(brands.c.brand).with_for_update()).all()
     since: dict[str, date] = {row.brand: row.dirty_from for row in locked}
     if not since:
         return []
-    rows = [row for row in _computed_in(connection, list(since)) if row["day"] >= since[row["brand"]]]
+    rows = _computed_in(connection, since)
     _write_in(connection, rows, now)
     _delete_days_without_posts_in(connection, since, rows)
-    connection.execute(update(brands).where(brands.c.brand.in_(list(since))).values(dirty_from=None, refreshed_at=now))
+    done = update(brands).where(is_one_of(connection, brands.c.brand, since))
+    connection.execute(done.values(dirty_from=None, refreshed_at=now))
     return list(since)
 
 
-def _computed_in(connection: Connection, group: list[str]) -> list[dict[str, Any]]:
+def _computed_in(connection: Connection, since: Mapping[str, date]) -> list[dict[str, Any]]:
+    """The days of each brand with posts from its day of `since` on."""
     import pandas as pd
 
     from monitor.aggregates import daily_frame
 
-    statement = _TOTALS_ON_POSTGRESQL if on_postgresql(connection) else _TOTALS
-    totals = connection.execute(statement, {"brands": group}).all()
+    group = list(since)
+    if on_postgresql(connection):
+        totals = connection.execute(_TOTALS_ON_POSTGRESQL, {"brands": group}).all()
+    else:
+        totals = connection.execute(_TOTALS, {"brands": msgspec.json.encode(group).decode()}).all()
     if not totals:
         return []
-    records = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.columns.keys()))).to_dict("records")
+    frame = daily_frame(pd.DataFrame(totals, columns=list(daily_totals.columns.keys())))
+    records = [row for row in frame.to_dict("records") if row["day"] >= since[row["brand"]]]
     rows = [{str(name): None if pd.isna(value) else value for name, value in record.items()} for record in records]
     corrections = corrections_in(connection, group)
     return [row | _corrected(row, corrections.get((str(row["brand"]), str(row["model"])))) for row in rows]
@@ -103,7 +111,8 @@ def _delete_days_without_posts_in(
 ) -> None:
     """`rows` are all days with posts of each brand of `since` from that day on."""
     key = (daily_sentiment.c.brand, daily_sentiment.c.day)
-    there = select(*key).where(daily_sentiment.c.brand.in_(since), daily_sentiment.c.day >= min(since.values()))
+    of_brands = is_one_of(connection, daily_sentiment.c.brand, since)
+    there = select(*key).where(of_brands, daily_sentiment.c.day >= min(since.values()))
     with_posts = {(row["brand"], row["day"]) for row in rows}
     gone = [
         {"of_brand": brand, "of_day": day}
