@@ -38,7 +38,7 @@ def sections(
 ) -> dict[str, Callable[[], Iterator[Figure]]]:
     """What measures each section, in the order in which they run."""
     n, device, scale = chosen.posts or (200_000 if chosen.long else 40_000), chosen.device, chosen.scale
-    sizes, n_pairs = Sizes(n, n if chosen.long else n // 4), 1 if chosen.long else 2
+    sizes, n_pairs = Sizes(n, n // 4), 1 if chosen.long else 2
     seconds = 60 if chosen.long else 20
     scorer = cache(lambda: BundleScorer.load("social-gru", device, ROOT))
     return {

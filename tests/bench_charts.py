@@ -62,7 +62,7 @@ def _growth(figures: list[dict[str, Any]], path: Path) -> Path:
                 panel.plot(*zip(*points, strict=True), marker="o", color=colour, label=store)
         panel.set_ylim(0, 1.25 * max(each["value"] for each in shown))
         panel.set_xlabel(label)
-        panel.legend(frameon=False, loc="lower left")
+        panel.legend(frameon=False, loc="upper center", ncols=2)
         _tidy(panel, title)
     _save(figure, path)
     return path
