@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     "fixtures_daemon",
+    "fixtures_disk",
     "fixtures_kafka",
     "fixtures_postgres",
     "fixtures_slack",

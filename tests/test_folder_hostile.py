@@ -3,8 +3,6 @@
 import gzip
 import os
 import resource
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 from batches import post, rows, rules, scored
+from fixtures_disk import fill, seen_at
 
 from monitor.config import DropFolderSection
 from monitor.errors import SourceUnavailable, StoreUnavailable
@@ -367,31 +366,6 @@ def test_many_files_cost_no_more_per_file_than_few(folder: Folder) -> None:
 # ---- disks -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 1 MiB, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a file system")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    """Leave no room there."""
-    path = place / "ballast"
-    with path.open("wb", buffering=0) as file:
-        for size in (65_536, 4096, 512, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return path
-
-
 def test_a_full_disk_is_waited_for(small_disk: Path) -> None:
     """The report has no room: the file stays in processing/, counted once, and moves when there is room again."""
     folder = Folder(small_disk)
@@ -427,14 +401,10 @@ def test_a_database_on_a_full_disk_loses_nothing(small_disk: Path) -> None:
 
 def test_a_read_only_folder_is_waited_for(small_disk: Path, tmp_path: Path) -> None:
     """Nothing can be moved: said in a sentence, the file not taken, and read when the folder can be written again."""
-    read_only = tmp_path / "read-only"
-    read_only.mkdir()
-    subprocess.run(["mount", "--bind", str(small_disk), str(read_only)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(read_only)], check=True)
-    link = tmp_path / "link"
+    read_only, link = tmp_path / "read-only", tmp_path / "link"
     link.symlink_to(small_disk)
     folder = Folder(link)
-    try:
+    with seen_at(small_disk, read_only, read_only=True):
         folder.source.open()
         folder.put("a.csv", csv("one"))
         link.unlink()
@@ -445,6 +415,4 @@ def test_a_read_only_folder_is_waited_for(small_disk: Path, tmp_path: Path) -> N
         link.symlink_to(small_disk)
         assert texts_of(folder.read()) == ["one"]
         assert folder.names() == []
-    finally:
         folder.source.close()
-        subprocess.run(["umount", "--lazy", str(read_only)], check=True)
