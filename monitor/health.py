@@ -40,6 +40,7 @@ class Health:
         self._lock = threading.Lock()
         self._parts: dict[str, Part] = {}
         self._details: dict[str, str] = {}
+        self._waiting: dict[str, set[str]] = {}  # part -> loops that try again until it works
         self._turns: dict[str, float] = {}
         self._asked: dict[tuple[str, int], float] = {}  # (part, thread): since when it waits for an answer
 
@@ -49,9 +50,16 @@ class Health:
             for name in names:
                 self._parts.setdefault(name, Part(name, ok=False, detail=STARTING, needed=True))
 
-    def up(self, name: str, detail: str | None = None, *, needed: bool = True) -> None:
-        """`name` works; logged when it did not before. Without `detail` the last one told of a working part stays."""
+    def up(self, name: str, detail: str | None = None, *, needed: bool = True, loop: str = "") -> None:
+        """`name` works; logged when it did not before. Without `detail` the last one told of a working part stays.
+
+        While another loop than `loop` waits for it, that is no news: a full disk may have room for one row.
+        """
         with self._lock:
+            waiting = self._waiting.get(name, set())
+            waiting.discard(loop)
+            if waiting:
+                return
             before = self._parts.get(name)
             if detail is not None:
                 self._details[name] = detail
@@ -60,9 +68,11 @@ class Health:
         if before is not None and not before.ok and before.detail != STARTING:
             log.info("%s works again", name)
 
-    def down(self, name: str, detail: str, *, needed: bool = True) -> None:
-        """`name` is waited for; logged the first time only."""
+    def down(self, name: str, detail: str, *, needed: bool = True, loop: str = "") -> None:
+        """`name` is waited for; logged the first time only. A `loop` waits until it says itself that the part is up."""
         with self._lock:
+            if loop:
+                self._waiting.setdefault(name, set()).add(loop)
             before = self._parts.get(name)
             self._parts[name] = Part(name, ok=False, detail=detail, needed=needed)
         self._metrics.part_up.labels(name).set(0)

@@ -212,7 +212,7 @@ class Jobs:
             log.exception("job %s failed; it runs again at its next time", name)
             self._metrics.job_failures.labels(name).inc()
             return "failed"
-        if name == "beat":  # a write: reads may work on a full disk
+        if name == "beat":  # a write: reads work on a full disk
             self._health.up("store")
         self._metrics.job_success.labels(name).set(time.time())
         return "ok"

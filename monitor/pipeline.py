@@ -230,14 +230,14 @@ class Pipeline:
                 with self._health.asking("store"):
                     outcome = self._save(work)
             except StoreUnavailable as error:
-                self._health.down("store", str(error))
+                self._health.down("store", str(error), loop="saver")
                 if self._stopping.wait(RETRY_S[min(n_failed, len(RETRY_S) - 1)]):
                     # later batches must not overtake this one: their positions would skip its records
                     work.lane.epoch += 1
                     return Outcome(work.batch)
                 n_failed += 1
             else:
-                self._health.up("store")
+                self._health.up("store", loop="saver")
                 return outcome
 
     # ---- the stages ----------------------------------------------------------------------------------------------

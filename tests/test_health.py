@@ -80,3 +80,17 @@ def test_every_change_is_said_once(health: Health, caplog: pytest.LogCaptureFixt
     health.up("store")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert [part.detail for part in health.parts()] == ["sqlite:///x.db"]
+
+
+def test_luck_of_others_ends_no_outage(health: Health, caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk the row of a heartbeat may find room while no batch does: only who waits knows when it is over."""
+    caplog.set_level(logging.INFO)
+    health.up("store")
+    for _ in range(3):
+        health.down("store", "full", loop="saver")
+        health.up("store")
+        assert not health.ready()
+    health.up("store", loop="saver")
+    assert health.ready()
+    said = ["store is not available, trying again until it is: full", "store works again"]
+    assert [record.message for record in caplog.records] == said
