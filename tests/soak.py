@@ -1,8 +1,8 @@
 """`make soak`: faults for as long as it takes to believe in the promises.
 
 `kills`: SIGKILL at named steps, 200 times over the four pairs of source and store. `nemesis`: three replicas of one
-group under everything that nemesis.py can do to them. `limits`: 100,000 files, and one of five gigabytes. Seeds are
-printed; the exit code is 1 if a promise broke.
+group under everything that nemesis.py can do to them. `limits`: 100,000 files, and one of five gigabytes. `idle`: what
+a daemon does with nothing to do, and with its database away. Seeds are printed; the exit code is 1 if a promise broke.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from crash_chains import ALERT_STEPS, FOLDER_STEPS, KAFKA_STEPS, STORE_STEPS, Ch
 from fixtures_kafka import Broker, real_broker
 from fixtures_postgres import PostgresServer, running_postgres
 from fixtures_slack import running_slack
+from idling import idle_daemon, waiting_daemon, work_over
 from limits import read_large, take_first_of
 from nemesis import Nemesis
 from nemesis_feed import Numbered, check_log
@@ -29,6 +30,7 @@ from replicas import Ground, check_alerts, drain, ground, n_taken, stop_all
 from tiny_models import make_bundle
 
 FIRST_FILE_S = 10.0  #: from the daemon's start, with 100,000 files waiting
+IDLE_SHARE = 0.02  #: of a core, with nothing to do or nothing to do it with
 PATIENCE_S = 1800.0  #: for what waits after the last fault; how long it took is told
 KILLS_A_CHAIN = 25  #: then everything is counted, and the next chain begins with an empty store
 
@@ -145,16 +147,33 @@ def soak_limits(folder: Path, n_bytes: int, n_files: int) -> None:
     tell("limits: PASS")
 
 
+def soak_idle(folder: Path, seconds: float) -> None:
+    """Two daemons for so long each: one has nothing to do, the other no database."""
+    bundle = str(make_bundle(folder / "bundle"))
+    (folder / "idle").mkdir()
+    (folder / "away").mkdir()
+    with idle_daemon(folder / "idle", bundle) as daemon:
+        idle = work_over(daemon, seconds)
+    tell(f"idle: {idle}")
+    with running_postgres() as postgres, waiting_daemon(folder / "away", bundle, postgres) as daemon:
+        away = work_over(daemon, seconds)
+        postgres.start()
+    tell(f"database away: {away}")
+    assert max(idle.share, away.share) < IDLE_SHARE, "too busy"
+    tell("idle: PASS")
+
+
 def main() -> int:
     """Parse, run, tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["all", "kills", "nemesis", "limits"], nargs="?", default="all")
+    parser.add_argument("what", choices=["all", "kills", "nemesis", "limits", "idle"], nargs="?", default="all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--posts", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--bytes", type=int, default=5_000_000_000)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--idle-s", type=float, default=120.0)
     parser.add_argument("--folder", type=Path, help="keep logs and databases here")
     given = parser.parse_args()
     tell(f"{time.strftime('%Y-%m-%d %H:%M:%S')} soak {given.what}, seed {given.seed}")
@@ -167,6 +186,8 @@ def main() -> int:
                 soak_kills(folder / "kills", given.kills, given.seed)
             if given.what in {"all", "limits"}:
                 soak_limits(folder / "limits", given.bytes, given.files)
+            if given.what in {"all", "idle"}:
+                soak_idle(folder / "idle", given.idle_s)
         except AssertionError as error:
             tell(f"FAIL: {error}")
             return 1
