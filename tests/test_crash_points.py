@@ -1,7 +1,9 @@
 """SIGKILL at every named step, one after the other on the same store: nothing is lost, counted twice or told twice."""
 
+import os
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,44 +14,79 @@ from fixtures_slack import FakeSlack
 
 from monitor import crashpoints
 
-pytestmark = pytest.mark.long  # a minute each: `make test-long`
+# a minute for all of it: `make test-long`; starting broker and database counts, too
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent
-SEED = random.randrange(1_000_000)
+SEED = int(os.environ.get("CRASH_SEED") or random.randrange(1_000_000))
+PAIRS = [(source, store) for source in ("csv", "kafka") for store in ("sqlite", "postgresql")]
+STORES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
-def shuffled(steps: tuple[str, ...]) -> list[str]:
-    """The steps in an order of this run's seed."""
-    print(f"seed {SEED}")  # noqa: T201  shown when the test fails
-    return random.Random(SEED).sample(steps, len(steps))
+def deal(seed: int) -> dict[tuple[str, str], list[str]]:
+    """Every step once, each at one of the pairs that have it, three or four to a pair; `make soak` has all at each."""
+    choice = random.Random(seed)
+    hands: dict[tuple[str, str], list[str]] = {pair: [] for pair in PAIRS}
+    for source, steps in (("csv", FOLDER_STEPS), ("kafka", KAFKA_STEPS), ("", STORE_STEPS + ALERT_STEPS)):
+        for step in choice.sample(steps, len(steps)):
+            able = [pair for pair in PAIRS if source in {pair[0], ""}]
+            hands[min(choice.sample(able, len(able)), key=lambda pair: len(hands[pair]))].append(step)
+    return {pair: choice.sample(steps, len(steps)) for pair, steps in hands.items()}
 
 
-def test_a_crash_anywhere_between_a_file_and_slack(tmp_path: Path, slack: FakeSlack, tiny_bundle: str) -> None:
-    """CSV into SQLite: every step kills once, in any order, and the last daemon brings all of it to its end."""
-    choice = random.Random(SEED)
-    chain = Chain(tmp_path, None, FolderFeed(choice, tmp_path), slack, tiny_bundle, choice)
-    steps = shuffled(STORE_STEPS + FOLDER_STEPS + ALERT_STEPS)
+def crash_at_each(chain: Chain, steps: Sequence[str]) -> None:
+    """Every step kills once, and the last daemon brings all of it to its end."""
+    print(f"CRASH_SEED={SEED}, steps {', '.join(steps)}")  # noqa: T201  shown when the test fails
     for step in steps:
         chain.crash(step)
     chain.finish()
     chain.check()
     assert chain.n_ordered == len(steps)
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str | None:
+    """An empty PostgreSQL database; None stands for a SQLite file."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create()
+
+
+def store_of(url: str | None) -> str:
+    """The name of its kind."""
+    return "sqlite" if url is None else "postgresql"
+
+
+@pytest.mark.parametrize("url", STORES, indirect=True)
+def test_a_crash_anywhere_between_a_file_and_slack(
+    tmp_path: Path, url: str | None, slack: FakeSlack, tiny_bundle: str
+) -> None:
+    """CSV into either store: nothing is lost, counted twice or told twice."""
+    choice = random.Random(f"{SEED} csv {store_of(url)}")
+    chain = Chain(tmp_path, url, FolderFeed(choice, tmp_path), slack, tiny_bundle, choice)
+    crash_at_each(chain, deal(SEED)["csv", store_of(url)])
 
 
 @pytest.mark.kafka
-@pytest.mark.postgres
+@pytest.mark.parametrize("url", STORES, indirect=True)
 def test_a_crash_anywhere_between_a_topic_and_slack(
-    tmp_path: Path, real_kafka: Broker, postgres_server: PostgresServer, slack: FakeSlack, tiny_bundle: str
+    tmp_path: Path, real_kafka: Broker, url: str | None, slack: FakeSlack, tiny_bundle: str
 ) -> None:
-    """Kafka into PostgreSQL: every step kills once, in any order, and the last daemon brings all of it to its end."""
-    choice = random.Random(SEED)
-    chain = Chain(tmp_path, postgres_server.create(), TopicFeed(choice, real_kafka), slack, tiny_bundle, choice)
-    steps = shuffled(STORE_STEPS + KAFKA_STEPS + ALERT_STEPS)
-    for step in steps:
-        chain.crash(step)
-    chain.finish()
-    chain.check()
-    assert chain.n_ordered == len(steps)
+    """Kafka into either store: nothing is lost, counted twice or told twice."""
+    choice = random.Random(f"{SEED} kafka {store_of(url)}")
+    chain = Chain(tmp_path, url, TopicFeed(choice, real_kafka), slack, tiny_bundle, choice)
+    crash_at_each(chain, deal(SEED)["kafka", store_of(url)])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_step_kills_at_one_pair_whatever_the_seed(seed: int) -> None:
+    """None is left out, none is where it does not occur, and no pair is spared."""
+    hands = deal(seed)
+    assert sorted(step for steps in hands.values() for step in steps) == sorted(crashpoints.STEPS)
+    assert {len(steps) for steps in hands.values()} <= {3, 4}
+    for (source, _), steps in hands.items():
+        assert not set(steps) & set(KAFKA_STEPS if source == "csv" else FOLDER_STEPS)
 
 
 def test_every_step_has_its_place_in_the_program_and_in_these_tests() -> None:
