@@ -4,6 +4,7 @@ offsets that do not move, lag that never ends.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from feeds import FAST_GROUP, KafkaFeed, message, texts_of, wait_for
 from fixtures_kafka import Broker
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from monitor.errors import StoreUnavailable
 from monitor.posts import Batch, Record, Saved, StreamPartition
 from monitor.sources.kafka import KafkaTopics
 from monitor.sources.kafka_progress import Progress
@@ -127,6 +129,106 @@ def test_a_rebalance_while_records_are_held_back(make_feed: Callable[..., KafkaF
     finally:
         held.close()
         other.close()
+
+
+@contextmanager
+def another_member(feed: KafkaFeed, held: KafkaTopics, poll: Callable[[], object]) -> Iterator[None]:
+    """A member of the group that comes, and goes at the end; `poll` is how `held` lives meanwhile.
+
+    `held` has heard of both rebalances when it begins and when it ends.
+    """
+    topic, servers = feed.section.topics[0], feed.broker.servers
+    options = {"group_id": feed.section.group_id, "enable_auto_commit": False, "metrics_enabled": False} | FAST_GROUP
+    n_moves = held._client.moves.n
+    other = KafkaConsumer(topic, bootstrap_servers=servers, **options)
+    try:
+        wait_for(lambda: (poll(), other.poll(50), other.assignment())[2], bool)
+        wait_for(lambda: (poll(), other.poll(50), held._client.moves.n)[2], lambda n: n > n_moves)
+        yield
+    finally:
+        n_moves = held._client.moves.n
+        other.close(autocommit=False)
+    wait_for(lambda: (poll(), held._client.moves.n)[1], lambda n: n > n_moves)
+
+
+def two_partitions(feed: KafkaFeed) -> KafkaTopics:
+    """An open source of a topic with two partitions, one record read and saved."""
+    topic = feed.broker.create_topic(feed.broker.new_name("two"), 2)
+    feed.section = feed.section.model_copy(update={"topics": [topic]})
+    source = feed.make()
+    source.open()
+    feed.broker.produce(topic, [message("first")], 0)
+    batch = wait_for(lambda: batch_of(source), lambda batch: bool(batch.records))
+    feed.positions.offsets.update(batch.positions)
+    return source
+
+
+def read_rest(feed: KafkaFeed, source: KafkaTopics, n: int) -> list[str]:
+    """Texts from here on, saved as they come, until there are `n` and no more follow."""
+    seen: list[str] = []
+
+    def read() -> list[str]:
+        batch = batch_of(source)
+        seen.extend(texts_of(batch.records))
+        feed.positions.offsets.update(batch.positions)
+        return seen
+
+    wait_for(read, lambda texts: len(texts) >= n)
+    for _ in range(5):
+        read()
+    return sorted(seen)
+
+
+def test_a_paused_source_stays_paused_through_rebalances(make_feed: Callable[..., KafkaFeed]) -> None:
+    """Partitions that are taken away and given back come without the client's pause: nothing of them is read before
+    the source is resumed, and then each record once.
+    """
+    feed = make_feed()
+    held = two_partitions(feed)
+    came: list[Record] = []
+    try:
+        feed.positions.paused_reason = "too many were refused"
+        held.refuse(Batch("kafka", [], {}), "too many were refused")
+        held.rewind()
+        for partition in (0, 1):
+            feed.broker.produce(feed.section.topics[0], [message(f"{partition}")], partition)
+        with another_member(feed, held, lambda: came.extend(batch_of(held).records)):
+            assert held.paused() == "too many were refused"
+        came.extend(batch_of(held).records)
+        assert (came, held.paused()) == ([], "too many were refused")
+        feed.positions.paused_reason = None
+        assert read_rest(feed, held, 2) == ["0", "1"]
+    finally:
+        held.close()
+
+
+def test_a_rebalance_while_the_store_is_away_ends_nothing(make_feed: Callable[..., KafkaFeed]) -> None:
+    """Where to begin cannot be looked up: polls say so and nothing is fetched from a wrong place; the client's listener
+    raises nothing, and with the store back each record comes once.
+    """
+    feed = make_feed()
+    held = two_partitions(feed)
+    said: list[str] = []
+
+    def poll() -> None:
+        try:
+            said.extend(texts_of(batch_of(held).records))
+        except StoreUnavailable:
+            said.append("away")
+
+    try:
+        feed.positions.away = True
+        for partition in (0, 1):
+            feed.broker.produce(feed.section.topics[0], [message(f"{partition}")], partition)
+        with another_member(feed, held, poll):
+            said.clear()  # before it, what it had could still be read
+            for _ in range(3):
+                poll()
+        assert set(said) == {"away"}
+        feed.positions.away = False
+        assert read_rest(feed, held, 2) == ["0", "1"]
+    finally:
+        held.close()
 
 
 def test_what_is_never_delivered_is_no_lag(make_feed: Callable[..., KafkaFeed]) -> None:
