@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from monitor.config import AlertsSection, Config
-from monitor.posts import Place, Post, Record, Score
+from monitor.posts import Place, Post, Reason, Record, Score, content_hash_of
 from monitor.store import daily, evaluation
 from monitor.store.database import Database
 from monitor.store.saving import Saver
@@ -28,7 +28,7 @@ CONFIG = Config(alerts=AlertsSection(min_posts=2, certainty=0.0, threshold=0.5, 
 #: what must not depend on the order, by table; `posts` without `position`, since an id may come from two places
 COMPARED = {
     "posts": "post_key, brand, id, created_at, day, user_id, text, content_hash, pos_prob, pred, label, model",
-    "dead_letters": 'stream, partition, "position", reason, raw',
+    "dead_letters": 'stream, partition, "position", reason, detail, raw',
     "positions": "source, stream, partition, next_offset",
     "daily_totals": "brand, day, source, model, n, positives, n_negative, n_neutral, sum_micro, sumsq_micro",
     "daily_sentiment": "brand, day, total, positives, n_negative, n_neutral, n_positive, mean_pos, mean_pos_low, "
@@ -124,7 +124,7 @@ def in_order(arrivals: Sequence[Arrival]) -> Plan:
 
 
 @pytest.fixture(
-    params=[("sqlite", 25), pytest.param(("postgresql", 6), marks=pytest.mark.postgres)], ids=["sqlite", "postgresql"]
+    params=[("sqlite", 30), pytest.param(("postgresql", 15), marks=pytest.mark.postgres)], ids=["sqlite", "postgresql"]
 )
 def store(request: pytest.FixtureRequest, open_database: Callable[[str], Database]) -> Store:
     """A database of each kind, and how many examples it is worth."""
@@ -160,6 +160,65 @@ def test_any_order_between_two_evaluations_gives_the_same(store: Store) -> None:
         assert tables_after(store.db, *plans_) == tables_after(store.db, in_order(early), in_order(late))
 
     hold()
+
+
+class Said(NamedTuple):
+    """One record under one of a few ids: where it lies, and what of it may differ from the first under its id."""
+
+    id: str
+    brand: str
+    text: str
+    user_id: str | None
+    back: int  # days
+
+
+saids = st.lists(
+    st.builds(
+        Said,
+        st.sampled_from("abc"),
+        st.sampled_from(["acme", "globex"]),
+        st.sampled_from(["good", "bad", "good "]),
+        st.sampled_from([None, "", "ann"]),
+        st.integers(0, 2),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def test_an_id_keeps_what_was_said_first_under_it(store: Store) -> None:
+    """Of any records under few ids, in any batches and with any repeated, the first of each (brand, id) is the post;
+    the same again is nothing, and any other content (text, author or time) is one dead letter at its own place.
+    """
+
+    @store.settings
+    @given(saids, st.lists(st.integers(1, 10), min_size=1, max_size=4), st.data())
+    def hold(said: list[Said], cuts: list[int], data: st.DataObject) -> None:
+        arrivals = [Arrival(record_of(one, offset), micro(300_000)) for offset, one in enumerate(said)]
+        firsts: dict[tuple[str, str], Said] = {}
+        for one in said:
+            firsts.setdefault((one.brand, one.id), one)
+        conflicts = [offset for offset, one in enumerate(said) if firsts[one.brand, one.id] != one]
+        tables = tables_after(store.db, Plan(arrivals, cuts))
+        stored = rows(store.db, "SELECT brand, id, text, user_id FROM posts")
+        assert sorted(map(repr, stored)) == sorted(repr((*key, one.text, one.user_id)) for key, one in firsts.items())
+        letters = rows(store.db, 'SELECT "position", reason, raw FROM dead_letters ORDER BY "position"')
+        assert letters == [(offset, Reason.ID_CONFLICT, said[offset].text.encode()) for offset in conflicts]
+        assert rows(store.db, "SELECT sum(n) FROM daily_totals") == [(len(firsts),)]
+        # what comes again, from where it began and in other batches, as after a lost commit
+        again = arrivals[data.draw(st.integers(0, len(arrivals))) :]
+        assert tables_after(store.db, Plan(arrivals, cuts), Plan(again, [7])) == tables
+
+    hold()
+
+
+def record_of(said: Said, offset: int) -> Post:
+    """As a message at that offset."""
+    day = TODAY - timedelta(days=said.back)
+    found = post(offset, id=said.id, brand=said.brand, day=day, user_id=said.user_id, text=said.text)
+    created_at = datetime(day.year, day.month, day.day, 9, tzinfo=UTC)
+    content_hash = content_hash_of(created_at, said.user_id, said.text)
+    return msgspec.structs.replace(found, created_at=created_at, content_hash=content_hash)
 
 
 def test_the_comparison_sees_what_differs(store: Store) -> None:
