@@ -1,4 +1,5 @@
-"""Coverage-guided fuzzing of what reads untrusted bytes: JSON and CSV decoders, tokenizer, Slack renderer.
+"""Coverage-guided fuzzing of what reads untrusted bytes: JSON and CSV decoders, tokenizer, Slack renderer, and all of
+the way in: source, pipeline, saver, database.
 
     pip install atheris
     python tests/fuzz.py                         each target for ten minutes
@@ -9,8 +10,10 @@ again by every test run. Exit code 1, and the offending bytes as a file, when a 
 """
 
 import argparse
+import gzip
 import hashlib
 import importlib
+import logging
 import re
 import shutil
 import subprocess
@@ -22,15 +25,17 @@ from types import FrameType
 from typing import Any
 
 CORPUS = Path(__file__).parent / "fuzz_corpus"
-NAMES = ("json", "csv", "tokenizer", "slack")
-MAX_BYTES = 1024  #: of one input
+NAMES = ("json", "csv", "tokenizer", "slack", "intake")
+MAX_BYTES = 65_536  #: of one input
 SECONDS = 600
-ONE_INPUT_S = 10  #: one that takes longer counts as a hang
+MAX_KEPT_BYTES = 4_096  #: larger ones are made anew (`_seeds`): what is kept is tried by every test run
+ONE_INPUT_S = 60  #: one that takes longer counts as a hang; at low priority beside other work seconds are long
 
 
 def main() -> int:
     """Fuzz the named targets, one after the other."""
     arguments = _parse()
+    logging.disable()  # what is refused by the thousand is said by the thousand
     if arguments.target:
         _fuzz_here(arguments.target, arguments.libfuzzer)
     n_broken = 0
@@ -59,6 +64,8 @@ def _fuzz(name: str, seconds: int, folder: Path) -> bool:
     kept.mkdir(parents=True, exist_ok=True)
     found = folder / "found"
     found.mkdir()
+    for number, content in enumerate(_seeds(name)):
+        (found / f"seed-{number}").write_bytes(content)
     limits = [f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}", f"-timeout={ONE_INPUT_S}", "-rss_limit_mb=3000"]
     ended = _run(name, *limits, f"-artifact_prefix={folder}/", str(found), str(kept))
     n_runs = max((int(number) for number in re.findall(r"(?:Done |#)(\d+)", ended.stderr)), default=0)
@@ -72,6 +79,24 @@ def _fuzz(name: str, seconds: int, folder: Path) -> bool:
     return ended.returncode != 0
 
 
+def _seeds(name: str) -> list[bytes]:
+    """Good inputs to begin with, small ones and ones of nearly MAX_BYTES, which a fuzzer alone takes days to reach."""
+    fields = b'"created_at": "2026-11-20", "text": "%s", "id": "%d", "brand": "acme"'
+    messages = [b"{" + fields % (b"words " * 5, number) + b"}" for number in range(400)]
+    rows = [b"2026-11-20,%s,%d,ann,acme,en" % (b'a "" b ' * 4, number) for number in range(900)]
+    table = b"created_at,text,id,user_id,brand,lang\n"
+    lines = [b"acme", *(b"so bad <b> & *%d*" % number for number in range(2_000))]
+    seeds = {
+        "json": [messages[0], b"{" + fields % (b"x" * 60_000, 1) + b"}"],
+        "csv": [table + rows[0], table + b"\n".join(rows), table + b'2026-11-20,"' + (b"x" * 600 + b"\n") * 100],
+        "tokenizer": [b"not good", b"\x1e".join(lines)],
+        "slack": [b"\n".join(lines[:3]), b"\n".join(lines)],
+    }
+    seeds["intake"] = [*seeds["csv"], *(b"g" + seed for seed in seeds["csv"]), b"z" + gzip.compress(seeds["csv"][1])]
+    seeds["intake"] += [b"k" + b"\x1e".join(messages[:n]) for n in (3, 400)] + [b"k" + seeds["json"][1]]
+    return seeds[name]
+
+
 def _keep(name: str, kept: Path, paths: list[Path]) -> list[int]:
     """Keep those inputs, the smallest first, that go a way through our code that none before went; returns their sizes.
 
@@ -79,7 +104,8 @@ def _keep(name: str, kept: Path, paths: list[Path]) -> list[int]:
     """
     check = importlib.import_module("fuzz_targets").TARGETS[name]
     seen: set[tuple[str, int, int]] = set()
-    contents = sorted({path.read_bytes() for path in paths}, key=lambda content: (len(content), content))
+    found = {content for path in paths if len(content := path.read_bytes()) <= MAX_KEPT_BYTES}
+    contents = sorted(found, key=lambda content: (len(content), content))
     for path in list(kept.iterdir()):
         if "-" not in path.name:  # those with a name of their own once broke something
             path.unlink()
@@ -137,7 +163,7 @@ def _report(name: str, folder: Path, log: str) -> str:
 def _fuzz_here(name: str, options: list[str]) -> None:
     """Become libFuzzer for one target; does not return."""
     atheris = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=["monitor", "models", "fuzz_targets"]):
+    with atheris.instrument_imports(include=["monitor", "models", "fuzz_targets", "fuzz_intake"]):
         targets = importlib.import_module("fuzz_targets")
     atheris.Setup([sys.argv[0], *options], targets.TARGETS[name])
     atheris.Fuzz()

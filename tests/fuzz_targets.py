@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fuzz_intake import check_intake
+
 from models.bundle import find_bundle
 from models.manifest import TOKENIZER, read_manifest
 from models.tokenizer import TextEncoder
@@ -144,6 +146,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "csv": check_csv,
     "tokenizer": check_tokenizer,
     "slack": check_slack,
+    "intake": check_intake,
 }
 
 

@@ -46,17 +46,17 @@ def test_every_kept_input_keeps_the_promises(name: str) -> None:
 def test_every_target_has_a_corpus() -> None:
     """The kept inputs of each fuzzer are there, and small."""
     assert {name.partition("/")[0] for name in CORPUS} == set(TARGETS) == set(fuzz.NAMES)
-    assert max(path.stat().st_size for path in CORPUS.values()) <= fuzz.MAX_BYTES
+    assert max(path.stat().st_size for path in CORPUS.values()) <= fuzz.MAX_KEPT_BYTES
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(records)
 def test_any_record_of_json(record: dict[str, Any]) -> None:
     """Fields of any type and value, as any JSON writer would send them."""
     TARGETS["json"](json.dumps(record).encode())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=200), values.map(lambda value: json.dumps(value).encode())), st.integers(0, 200))
 def test_any_message(content: bytes, end: int) -> None:
     """Bytes that are no JSON, JSON that is no object, and either of them cut short."""
@@ -64,7 +64,7 @@ def test_any_message(content: bytes, end: int) -> None:
     TARGETS["json"](content[:end])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(cells, min_size=1, max_size=7).map(",".join), max_size=8), st.sampled_from(["\n", "\r\n", "\r"])
 )
@@ -73,7 +73,7 @@ def test_any_rows_of_csv(lines: list[str], end: str) -> None:
     TARGETS["csv"](GOOD_HEADER + end.join(lines).encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_of_csv(content: bytes) -> None:
     """Any bytes at all, alone and below a good header."""
@@ -81,7 +81,23 @@ def test_any_bytes_of_csv(content: bytes) -> None:
     TARGETS["csv"](GOOD_HEADER + content)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([b"", b"g", b"z", b"k"]),
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(records.map(lambda record: json.dumps(record).encode()), max_size=5).map(b"\x1e".join),
+        st.lists(st.lists(cells, min_size=6, max_size=6).map(",".join), max_size=8).map(
+            lambda lines: GOOD_HEADER + "\n".join(lines).encode("utf-8", "surrogatepass")
+        ),
+    ),
+)
+def test_anything_is_taken_in_once(kind: bytes, body: bytes) -> None:
+    """Files, packed ones and messages of any bytes, from a source into a database, twice."""
+    TARGETS["intake"](kind + body)
+
+
+@settings(max_examples=100, deadline=None)
 @given(hostile_text, st.lists(hostile_text, max_size=4))
 def test_any_texts_for_the_tokenizer_and_the_renderer(brand: str, texts: list[str]) -> None:
     """Brands and posts of any characters."""
