@@ -21,13 +21,13 @@ class Program(click.Group):
         """Run the command; a MonitorError ends with its own exit code, anything unexpected with 1."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit):
             raise
         except MonitorError as error:
             lines = str(error).splitlines() or [type(error).__name__]
             click.echo(f"sentiment-monitor: {chr(10).join(map(printable, lines))}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # Ctrl-C, at a question too
             ctx.exit(130)
         except Exception as error:
             if ctx.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from monitor.alerts import rule_for
 from monitor.config import AlertsSection, Config
+from monitor.printable import printable
 from monitor.whole_file import replacing
 
 if TYPE_CHECKING:
@@ -36,11 +37,16 @@ def alert_days(rows: "Sequence[DailyRow]", alerts: AlertsSection) -> "list[Daily
 
 
 def write_csv(rows: "Sequence[DailyRow]", out: TextIO) -> None:
-    """Write `rows` under COLUMNS; created_at is the day, means have all their digits."""
+    """Write `rows` under COLUMNS; created_at is the day, means have all their digits.
+
+    Brands are as they are stored, but for a terminal, which would obey what some names may hold.
+    """
+    name_of = printable if out.isatty() else str
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow((row.brand, row.day.isoformat(), row.total, row.positives, repr(row.mean_pos), repr(row.ma3)))
+        means = repr(row.mean_pos), repr(row.ma3)
+        writer.writerow((name_of(row.brand), row.day.isoformat(), row.total, row.positives, *means))
 
 
 def save_csv(rows: "Sequence[DailyRow]", path: Path) -> None:

@@ -160,15 +160,18 @@ def test_errors_become_exit_codes() -> None:
             "away": SourceUnavailable("the broker is away"),
             "crash": KeyError("a user's text"),
             "stop": KeyboardInterrupt(),
+            "stop asking": click.Abort(),
         }[what]
 
     group = Program("test", commands=[fail], params=[click.Option(["--debug"], is_flag=True)])
-    away, crash, stop = (CliRunner().invoke(group, ["fail", what]) for what in ("away", "crash", "stop"))
+    away, crash, *stops = (
+        CliRunner().invoke(group, ["fail", what]) for what in ("away", "crash", "stop", "stop asking")
+    )
     assert (away.exit_code, away.stderr) == (69, "sentiment-monitor: the broker is away\n")
     assert crash.exit_code == 1
     assert "crashed: KeyError" in crash.stderr
     assert "text" not in crash.stderr
-    assert stop.exit_code == 130
+    assert [stop.exit_code for stop in stops] == [130, 130]
     assert isinstance(CliRunner().invoke(group, ["--debug", "fail", "crash"]).exception, KeyError)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from batches import DAY, NOW, STREAM, letter, post, rows, rules, scored
+from batches import DAY, NOW, STREAM, everything, letter, post, rows, rules, scored
 from cli_runs import Cli, make_cli, seed
 from sqlalchemy import insert
 
@@ -210,10 +210,25 @@ def test_deadletters_purge(cli: Cli, database: Database) -> None:
     assert rows(database, "SELECT count(*) FROM dead_letters") == [(0,)]
 
 
-def test_deadletters_purge_asks_first(cli: Cli, database: Database) -> None:
-    """Without --yes the question is asked, and no answer deletes nothing."""
-    assert cli.run("deadletters", "purge", "--all", input="n\n").exit_code == 1
-    assert rows(database, "SELECT count(*) FROM dead_letters") == [(2,)]
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        ("deadletters purge --all", "Delete 2 dead letters for good? [y/N]"),
+        ("posts forget --user user3", "Delete 137 posts of 12 days, and what finished files and alerts have of them"),
+        ("db rebuild-days", "Count every day of "),
+    ],
+)
+def test_what_deletes_asks_first(cli: Cli, database: Database, words: str, question: str) -> None:
+    """Without --yes it says how much it is about; no is an answer, and none at all needs --yes. Neither changes
+    anything."""
+    before = everything(database) | {"settings": []}
+    no, none = cli.run(*words.split(), input="n\n"), cli.run(*words.split(), input="")
+    assert question in no.stderr
+    assert (no.exit_code, no.stdout, no.stderr.splitlines()[-1]) == (0, "", "nothing was changed")
+    assert (none.exit_code, none.stdout) == (2, "")
+    assert "with --yes it is done without asking" in none.stderr
+    assert everything(database) | {"settings": []} == before  # where the key of hashed users is made
+    assert cli.run(*words.split(), input="y\n").exit_code == 0
 
 
 def test_posts_forget_corrects_the_days(cli: Cli, database: Database) -> None:

@@ -42,6 +42,26 @@ def test_csv_has_every_digit() -> None:
     assert (float(line["mean_pos"]), float(line["ma3"])) == (0.1 + 0.2, 1 / 3)
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_brand_cannot_steer_the_terminal_by_its_name() -> None:
+    """On a terminal what would move its cursor is shown as a sign; in a file or a pipe the name is what is stored."""
+    rows = [row_of("\x1b]0;mine\x07\u202e", 0, 0.5), row_of("=1+1", 0, 0.5)]
+    terminal, file = Terminal(), io.StringIO()
+    report.write_csv(rows, terminal)
+    report.write_csv(rows, file)
+    assert [line.split(",")[0] for line in terminal.getvalue().splitlines()[1:]] == [
+        "\ufffd]0;mine\ufffd\ufffd",
+        "=1+1",
+    ]
+    assert [line["brand"] for line in csv.DictReader(io.StringIO(file.getvalue()))] == [row.brand for row in rows]
+
+
 def test_alert_days_use_each_brands_threshold() -> None:
     """A day is listed when ma3 lies under its brand's own threshold, not when it is equal."""
     rows = [row_of("acme", 1, 0.45), row_of("acme", 0, 0.449), row_of("globex", 1, 0.6), row_of("globex", 0, 0.59)]

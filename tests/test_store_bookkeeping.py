@@ -12,6 +12,7 @@ from monitor.errors import ConfigError, PositionsMovedBack
 from monitor.posts import MAX_RAW_BYTES, Place, Reason, StreamPartition
 from monitor.store import deadletters, files, instances, models, positions, settings
 from monitor.store.database import Database
+from monitor.store.deadletters import Which
 from monitor.store.files import FileCounts, TakenFile
 from monitor.store.positions import Position, PositionRow
 from monitor.store.saving import Saver
@@ -137,11 +138,13 @@ def test_purge_deletes_what_fits_every_condition(database: Database) -> None:
     deadletters.save(database, [letter(0, source="other")])
     replayed = [stored.dead_letter_id for stored in deadletters.listing(database, source="posts")][:2]
     deadletters.mark_replayed(database, replayed, NOW)
-    assert deadletters.purge(database, source="other", replayed=True) == 0
-    assert deadletters.purge(database, before=NOW) == 0
-    assert deadletters.purge(database, ids=replayed[:1], before=NOW + timedelta(seconds=1)) == 1
-    assert deadletters.purge(database, replayed=True) == 1
-    assert deadletters.purge(database) == 3
+    assert deadletters.purge(database, Which(source="other", replayed=True)) == 0
+    assert deadletters.purge(database, Which(before=NOW)) == 0
+    first = Which(ids=replayed[:1], before=NOW + timedelta(seconds=1))
+    assert (deadletters.count(database, first), deadletters.purge(database, first)) == (1, 1)
+    assert deadletters.count(database, first) == 0
+    assert deadletters.purge(database, Which(replayed=True)) == 1
+    assert deadletters.purge(database, Which()) == 3
 
 
 def test_another_time_zone_is_refused(database: Database) -> None:

@@ -155,7 +155,7 @@ def test_forgetting_reaches_the_words_of_later_messages(database: Database) -> N
     assert len(before) >= 2
     assert all(WORDS_BLOCK in blocks_of(row) for row in before.values())
     [(id_, day)] = rows(database, "SELECT id, day FROM posts WHERE day = '2026-11-05' ORDER BY id LIMIT 1")
-    forgetting.forget(database, id=str(id_), hash_key=b"k" * 32)
+    forgetting.forget(database, forgetting.Which(id=str(id_)), b"k" * 32)
     for row in alerts.listing(database):
         if row.message:
             assert WORDS_BLOCK not in row.message

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from monitor.posts import Post, StreamPartition
 from monitor.store import daily, deadletters, files, positions
 from monitor.store.database import Database
-from monitor.store.forgetting import Forgotten, forget, holds_field
+from monitor.store.forgetting import Forgotten, Which, find, forget, holds_field
 from monitor.store.retention import Retained, retain
 from monitor.store.saving import Saver
 from monitor.store.schema import alerts
@@ -53,7 +53,9 @@ def test_forgetting_a_user_is_as_if_the_user_had_never_posted(database: Database
     without_ann = everything(database)
     saver.save(scored(records, scores))
     daily.refresh(database, NOW)
-    forgotten = forget(database, user="ann", hash_key=KEY)
+    expected = find(database, Which(user="ann"), KEY)
+    forgotten = forget(database, Which(user="ann"), KEY)
+    assert forgotten == expected
     assert forgotten.n_posts == 40
     assert set(forgotten.days) == {(f"brand {n % 2}", DAY - timedelta(days=n % 4)) for n in range(60) if n % 3}
     daily.refresh(database, NOW)
@@ -69,7 +71,7 @@ def test_a_day_without_posts_loses_its_row(database: Database) -> None:
     records = [post(n, day=DAY + timedelta(days=n), user_id="ann" if n == 1 else "bob") for n in range(4)]
     saver.save(scored(records, [micro(n * 100_000) for n in range(4)]))
     daily.refresh(database, NOW)
-    forget(database, user="ann", hash_key=KEY)
+    forget(database, Which(user="ann"), KEY)
     daily.refresh(database, NOW)
     assert [(row.day - DAY).days for row in daily.daily_rows(database)] == [0, 2, 3]
     assert daily.daily_rows(database)[-1].ma3 == pytest.approx((0.0 + 0.2 + 0.3) / 3)
@@ -80,15 +82,15 @@ def test_hashed_users_are_found(database: Database) -> None:
     """With store.user_id hash, a user is forgotten by the plain name."""
     saver = Saver(database, rules(user_id="hash"))
     saver.save(scored([post(0, user_id="ann"), post(1, user_id="bob")]))
-    assert forget(database, user="ann", hash_key=rules().hash_key).n_posts == 1
-    assert forget(database, user="carol", hash_key=rules().hash_key) == Forgotten(0, ())
+    assert forget(database, Which(user="ann"), rules().hash_key).n_posts == 1
+    assert forget(database, Which(user="carol"), rules().hash_key) == Forgotten(0, ())
 
 
 def test_a_forgotten_id_may_count_again(database: Database) -> None:
     """Its key is free: the same id with corrected content is a new post, not a conflict."""
     saver = Saver(database, rules())
     saver.save(scored([post(0, id="a", text="wrong"), post(1, id="b")]))
-    assert forget(database, id="a", hash_key=KEY) == Forgotten(1, (("acme", DAY),))
+    assert forget(database, Which(id="a"), KEY) == Forgotten(1, (("acme", DAY),))
     assert saver.save(scored([post(2, id="a", text="right")])).n_inserted == 1
     assert rows(database, "SELECT id, text FROM posts ORDER BY id") == [("a", "right"), ("b", "A plain text")]
 
@@ -102,12 +104,13 @@ def test_forgetting_a_file_takes_out_its_rows_only(database: Database) -> None:
     batch = scored([file_post(0), file_post(1), letter(2, source="inbox", stream=SHA)], source="inbox", file="T1-a.csv")
     saver.save(batch)
     saver.save(scored([file_post(0, sha=other, id="x"), letter(1, source="inbox", stream=other)], source="inbox"))
-    assert forget(database, file="a.csv", hash_key=KEY) == Forgotten(2, (("acme", DAY),), 1)
+    assert find(database, Which(file="a.csv"), KEY) == Forgotten(2, (("acme", DAY),), 1)
+    assert forget(database, Which(file="a.csv"), KEY) == Forgotten(2, (("acme", DAY),), 1)
     assert rows(database, "SELECT id FROM posts") == [("x",)]
     assert [stored.raw for stored in deadletters.listing(database)] == [b"{", None]
     assert positions.load(database, "inbox")[StreamPartition(SHA, 0)].next_offset == 0
     assert saver.save(batch).n_inserted == 2
-    assert forget(database, file="unknown.csv", hash_key=KEY) == Forgotten(0, ())
+    assert forget(database, Which(file="unknown.csv"), KEY) == Forgotten(0, ())
 
 
 def test_words_of_a_forgotten_user_leave_dead_letters_and_alerts(database: Database) -> None:
@@ -123,7 +126,9 @@ def test_words_of_a_forgotten_user_leave_dead_letters_and_alerts(database: Datab
     deadletters.save(database, letters)
     add_alert(database, state="pending")
     add_alert(database, brand="globex")
-    assert forget(database, user="ann", hash_key=KEY).n_dead_letters == 3
+    assert find(database, Which(user="ann"), KEY).n_dead_letters == 3
+    assert forget(database, Which(user="ann"), KEY).n_dead_letters == 3
+    assert find(database, Which(user="ann"), KEY) == Forgotten(0, ())
     assert [stored.raw for stored in deadletters.listing(database)] == [None, None, b'{"user_id": "joanna"}', None]
     messages = {str(brand): message for brand, message in rows(database, "SELECT brand, message FROM alerts")}
     assert "private words" not in str(messages["acme"])

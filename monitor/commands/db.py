@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monitor.commands.options import config_option, database_of, example, load_config, open_store, yes_option
+from monitor.commands.options import config_option, confirmed, database_of, example, load_config, open_store, yes_option
 from monitor.commands.tables import print_rows
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def rebuild_days(config_path: Path, *, yes: bool) -> None:
     with open_store(config) as store:
         if instances.live(store, datetime.now(UTC)):
             raise click.UsageError("a daemon runs on this database; stop it first")
-        if not yes:
-            click.confirm(f"Count every day of {store.describe()} again in {config.time_zone}?", abort=True, err=True)
+        if not yes and not confirmed(f"Count every day of {store.describe()} again in {config.time_zone}?"):
+            return
         n_moved = daily.rebuild(store, config.time_zone)
     click.echo(f"days are counted in {config.time_zone}; {n_moved} posts moved to another day")

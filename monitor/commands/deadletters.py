@@ -12,6 +12,7 @@ from monitor.commands.options import (
     Day,
     OneOf,
     config_option,
+    confirmed,
     example,
     json_option,
     load_config,
@@ -170,7 +171,8 @@ def purge(
     config = load_config(config_path)
     with open_store(config) as db:
         _check_known(config, db, source, ids)
-        if not yes:
-            click.confirm("Delete these dead letters for good?", abort=True, err=True)
-        n = letters.purge(db, ids=ids or None, before=since, source=source, replayed=replayed)
+        which = letters.Which(ids or None, since, source, replayed)
+        if not yes and not confirmed(f"Delete {letters.count(db, which)} dead letters for good?"):
+            return
+        n = letters.purge(db, which)
     click.echo(f"{n} dead letters deleted")

@@ -26,6 +26,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
+def confirmed(question: str) -> bool:
+    """Ask on standard error; no is an answer like yes, and says that nothing was done.
+
+    Raises UsageError where nobody can answer, and Abort on Ctrl-C.
+    """
+    try:
+        is_yes = click.confirm(question, err=True)
+    except click.Abort as abort:
+        if isinstance(abort.__context__, EOFError):
+            raise click.UsageError("nobody answers here; with --yes it is done without asking") from None
+        raise
+    if not is_yes:
+        click.echo("nothing was changed", err=True)
+    return is_yes
+
+
 class Day(click.ParamType[date]):
     """A calendar date such as 2026-11-21."""
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from monitor.commands.options import config_option, example, load_config, open_store, yes_option
+from monitor.commands.options import config_option, confirmed, example, load_config, open_store, yes_option
 from monitor.printable import printable
 
 if TYPE_CHECKING:
     from monitor.config import Config
+    from monitor.store.forgetting import Forgotten
 
 
 @click.group(short_help="Take posts out of the store", epilog=example("posts forget --file 2026-11-20.csv"))
@@ -42,13 +43,14 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
 
     config = load_config(config_path)
     with open_store(config) as db:
-        if not yes:
-            click.confirm("Delete these posts for good?", abort=True, err=True)
-        unread = _unread(config, file_, id_ if id_ is not None else user)
+        which = forgetting.Which(file_, id_, user)
         hash_key = store_settings.hash_key(db)
-        forgotten = forgetting.forget(db, file=file_, id=id_, user=user, hash_key=hash_key)
+        if not yes and not confirmed(_question(forgetting.find(db, which, hash_key))):
+            return
+        unread = _unread(config, file_, which.value)
+        forgotten = forgetting.forget(db, which, hash_key)
         daily.refresh(db, datetime.now(UTC))
-    n_copies = _erase_copies(config, file_, id_ if id_ is not None else user)
+    n_copies = _erase_copies(config, file_, which.value)
     copies = f", {n_copies} files of done/ and failed/ changed" if n_copies else ""
     letters = f", {forgotten.n_dead_letters} dead letters blanked" if forgotten.n_dead_letters else ""
     if not (forgotten.n_posts or letters or copies):
@@ -58,6 +60,12 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
     if unread:
         names = ", ".join(map(printable, unread))
         click.echo(f"left as they are, for they are still to be read: {names}; run this again once they were", err=True)
+
+
+def _question(found: "Forgotten") -> str:
+    posts_of_days = f"{found.n_posts} posts of {len({day for _, day in found.days})} days"
+    letters = f", the content of {found.n_dead_letters} dead letters" if found.n_dead_letters else ""
+    return f"Delete {posts_of_days}{letters}, and what finished files and alerts have of them, for good?"
 
 
 def _unread(config: "Config", file_: str | None, value: str | None) -> list[str]:

@@ -80,6 +80,12 @@ def blank_dead_letters_in(connection: Connection, which: ColumnElement[bool]) ->
     return connection.execute(update(dead_letters).where(has_some).values(raw=None)).rowcount
 
 
+def count_dead_letters_in(connection: Connection, which: ColumnElement[bool]) -> int:
+    """How many `blank_dead_letters_in` would blank."""
+    statement = select(func.count()).select_from(dead_letters).where(which, dead_letters.c.raw.is_not(None))
+    return connection.execute(statement).scalar_one()
+
+
 def blank_messages_in(connection: Connection, which: ColumnElement[bool]) -> int:
     """Blank whole messages of those alerts; returns how many."""
     has_some = and_(which, alerts.c.message.is_not(None))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, true, tuple_, update
 
 from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason
 from monitor.store.database import Database, insert_into
@@ -110,24 +110,40 @@ def get(db: Database, dead_letter_id: int) -> StoredDeadLetter | None:
     return None if row is None else _stored(row)
 
 
-def purge(
-    db: Database,
-    *,
-    ids: Iterable[int] | None = None,
-    before: datetime | None = None,
-    source: str | None = None,
-    replayed: bool = False,
-) -> int:
-    """Delete the dead letters that fit every given condition (`replayed`: replayed ones only); returns how many."""
-    statement = delete(dead_letters)
-    if ids is not None:
-        statement = statement.where(dead_letters.c.dead_letter_id.in_(list(ids)))
-    if before is not None:
-        statement = statement.where(dead_letters.c.received_at < before)
-    if source is not None:
-        statement = statement.where(dead_letters.c.source == source)
-    if replayed:
-        statement = statement.where(dead_letters.c.replayed_at.is_not(None))
+@dataclass(frozen=True)
+class Which:
+    """Dead letters that fit every condition given (`replayed`: replayed ones only)."""
+
+    ids: Collection[int] | None = None
+    before: datetime | None = None
+    source: str | None = None
+    replayed: bool = False
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """The same in SQL."""
+        columns = dead_letters.c
+        given: list[ColumnElement[bool]] = [true()]
+        if self.ids is not None:
+            given.append(columns.dead_letter_id.in_(self.ids))
+        if self.before is not None:
+            given.append(columns.received_at < self.before)
+        if self.source is not None:
+            given.append(columns.source == self.source)
+        if self.replayed:
+            given.append(columns.replayed_at.is_not(None))
+        return and_(*given)
+
+
+def count(db: Database, which: Which) -> int:
+    """How many there are."""
+    statement = select(func.count()).select_from(dead_letters).where(which.condition)
+    return db.read(lambda connection: connection.execute(statement).scalar_one())
+
+
+def purge(db: Database, which: Which) -> int:
+    """Delete them; returns how many."""
+    statement = delete(dead_letters).where(which.condition)
     return db.run(lambda connection: connection.execute(statement).rowcount)
 
 

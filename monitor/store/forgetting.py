@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
 
 from monitor.posts import StreamPartition
 from monitor.store import files
 from monitor.store.blanking import (
     blank_dead_letters_in,
+    count_dead_letters_in,
     delete_posts_in,
     of_brand_days,
     of_later_days,
@@ -35,6 +36,20 @@ _SHA_DIGITS = 12  #: of a file's SHA-256, with which the `position` of its posts
 
 
 @dataclass(frozen=True)
+class Which:
+    """What is meant: a file (as dropped, or its name in done/), an id, or a user; exactly one."""
+
+    file: str | None = None
+    id: str | None = None
+    user: str | None = None
+
+    @property
+    def value(self) -> str | None:
+        """The id or the user."""
+        return self.id if self.id is not None else self.user
+
+
+@dataclass(frozen=True)
 class Forgotten:
     """What went: posts, the (brand, day) pairs whose totals changed, and dead letters whose bytes were blanked."""
 
@@ -43,33 +58,41 @@ class Forgotten:
     n_dead_letters: int = 0
 
 
-def forget(
-    db: Database,
-    *,
-    file: str | None = None,
-    id: str | None = None,  # noqa: A002  the column's name
-    user: str | None = None,
-    hash_key: bytes,
-) -> Forgotten:
-    """Delete the posts of a file (as dropped, or its name in done/), with an id, or of a user; give exactly one.
+def find(db: Database, which: Which, hash_key: bytes) -> Forgotten:
+    """What `forget` would take out now. Changes nothing."""
+    shas = files.shas_of(db, which.file) if which.file is not None else []
+    these = _condition(which, shas, hash_key)
+
+    def look(connection: Connection) -> Forgotten:
+        lift_time_limit(connection)
+        n_posts = connection.execute(select(func.count()).select_from(posts).where(these)).scalar_one()
+        pairs = sorted({(key.brand, key.day) for key in by_key(connection.execute(counted_from_posts().where(these)))})
+        letters = _letters_of_files(shas) if which.value is None else _letters_with_in(connection, which.value)
+        return Forgotten(n_posts, tuple(pairs), sum(count_dead_letters_in(connection, some) for some in letters))
+
+    return db.read(look)
+
+
+def forget(db: Database, which: Which, hash_key: bytes) -> Forgotten:
+    """Delete the posts that are meant.
 
     What they counted goes in the same transaction, daily rows follow at the next refresh. Keys are free again (a row
     that is dropped again counts again), a file's position starts at row 0. Posts whose user retention has blanked
     cannot be found by user. Dead letters keep place and reason, but lose their bytes where they are of the file, or
     hold the id or user as a field; alerts of those days lose their quotes.
     """
-    shas = files.shas_of(db, file) if file is not None else []
-    value = id if id is not None else user
-    forgotten = db.run(lambda connection: _forget_in(connection, _which(shas, id, user, hash_key), shas, value))
+    shas = files.shas_of(db, which.file) if which.file is not None else []
+    these = _condition(which, shas, hash_key)
+    forgotten = db.run(lambda connection: _forget_in(connection, these, shas, which.value))
     db.drop_old_pages()
     return forgotten
 
 
-def _which(shas: Sequence[tuple[str, str]], id_: str | None, user: str | None, hash_key: bytes) -> ColumnElement[bool]:
-    if id_ is not None:
-        return posts.c.id == storable(id_)
-    if user is not None:
-        return posts.c.user_id.in_([storable(user), hashed_user(user, hash_key)])
+def _condition(which: Which, shas: Sequence[tuple[str, str]], hash_key: bytes) -> ColumnElement[bool]:
+    if which.id is not None:
+        return posts.c.id == storable(which.id)
+    if which.user is not None:
+        return posts.c.user_id.in_([storable(which.user), hashed_user(which.user, hash_key)])
     of_file = [
         and_(posts.c.source == source, posts.c.position.startswith(f"{sha[:_SHA_DIGITS]}:")) for source, sha in shas
     ]
@@ -77,12 +100,12 @@ def _which(shas: Sequence[tuple[str, str]], id_: str | None, user: str | None, h
 
 
 def _forget_in(
-    connection: Connection, which: ColumnElement[bool], shas: Sequence[tuple[str, str]], value: str | None
+    connection: Connection, these: ColumnElement[bool], shas: Sequence[tuple[str, str]], value: str | None
 ) -> Forgotten:
     lift_time_limit(connection)
     stop_writers(connection)  # else a post could come in between the counting and the deleting
-    sums = by_key(connection.execute(counted_from_posts().where(which)))
-    n_posts = delete_posts_in(connection, which)
+    sums = by_key(connection.execute(counted_from_posts().where(these)))
+    n_posts = delete_posts_in(connection, these)
     subtract_in(connection, sums)
     pairs = sorted({(key.brand, key.day) for key in sums})
     first_days = earliest_days(pairs)
@@ -91,29 +114,26 @@ def _forget_in(
     for start in range(0, len(brands), 200):
         some = {brand: first_days[brand] for brand in brands[start : start + 200]}
         take_quotes_out_in(connection, of_later_days(some), words_only=True)
-    n_dead_letters = (
-        _blank_letters_of_files_in(connection, shas) if value is None else _blank_letters_with_in(connection, value)
-    )
+    letters = _letters_of_files(shas) if value is None else _letters_with_in(connection, value)
+    n_dead_letters = sum(blank_dead_letters_in(connection, some) for some in letters)
+    for source, sha in shas:
+        reset_in(connection, source, StreamPartition(sha, 0), 0)
     for start in range(0, len(pairs), 200):
         take_quotes_out_in(connection, of_brand_days(pairs[start : start + 200]))
     return Forgotten(n_posts, tuple(pairs), n_dead_letters)
 
 
-def _blank_letters_of_files_in(connection: Connection, shas: Sequence[tuple[str, str]]) -> int:
-    n = 0
+def _letters_of_files(shas: Sequence[tuple[str, str]]) -> Iterator[ColumnElement[bool]]:
     for source, sha in shas:
-        n += blank_dead_letters_in(connection, and_(dead_letters.c.source == source, dead_letters.c.stream == sha))
-        reset_in(connection, source, StreamPartition(sha, 0), 0)
-    return n
+        yield and_(dead_letters.c.source == source, dead_letters.c.stream == sha)
 
 
-def _blank_letters_with_in(connection: Connection, value: str) -> int:
+def _letters_with_in(connection: Connection, value: str) -> Iterator[ColumnElement[bool]]:
     """Dead letters have no columns for id and user: their bytes are read."""
-    n = 0
     for chunk in _letters_in(connection):
         ids = [dead_letter_id for dead_letter_id, raw in chunk if holds_field(raw, value)]
-        n += blank_dead_letters_in(connection, dead_letters.c.dead_letter_id.in_(ids)) if ids else 0
-    return n
+        if ids:
+            yield dead_letters.c.dead_letter_id.in_(ids)
 
 
 def _letters_in(connection: Connection) -> Iterator[list[tuple[int, bytes]]]:
