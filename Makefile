@@ -5,12 +5,15 @@ TORCH_INDEX ?=
 
 # Tests wait for brokers and databases more than they compute: four at a time on two cores.
 WORKERS ?= 4
+# In the order of tests/conftest.py, which has the slow files first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INPUTS := pyproject.toml constraints.txt $(wildcard models/*.c)
 CHECKED := .[test,lint]
+COMMA := ,
 # The extra hub, but for what the tests have anyway.
 HUB := datasets pyarrow dill multiprocess xxhash
 
@@ -27,10 +30,10 @@ run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your o
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
 
 test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
-	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long" $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m "not long" $(ARGS)
 
-test-long: $(VENV)/.tests ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: four minutes more
-	@exec $(BIN)/python -m pytest -n 2 --dist loadfile -m long $(ARGS)
+test-long: $(VENV)/.oracles ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: four minutes more
+	@exec $(BIN)/python -m pytest -n 2 $(BY_FILE) -m long $(ARGS)
 
 test-hub: $(VENV)/.tests ## Hugging Face data sets, with packages that stay out of the other tests
 	@test -d $(VENV)/hub || $(PIP) install --constraint constraints.txt --no-deps --target $(VENV)/hub $(HUB)
@@ -66,6 +69,10 @@ $(VENV)/.tests: $(INPUTS)
 	$(call install,.[test],1 to 4 minutes)
 	@touch $(VENV)/.runs $@
 
+$(VENV)/.oracles: $(INPUTS)
+	$(call install,.[test$(COMMA)oracles],1 to 4 minutes)
+	@touch $(VENV)/.runs $(VENV)/.tests $@
+
 $(VENV)/.benches: $(INPUTS)
 	$(call install,.[bench],1 to 4 minutes)
 	@touch $(VENV)/.runs $(VENV)/.tests $@
@@ -74,12 +81,18 @@ $(VENV)/.lints: $(INPUTS)
 	$(call install,$(CHECKED),1 to 4 minutes)
 	@touch $(VENV)/.runs $(VENV)/.tests $@
 
+# Modules to bytecode, those of our own too, or every process of a user who may not write here compiles them again. pip
+# does it on one core, for packages' own tests as well, and only after everything else; here it is half of the time.
+COMPILE := $(BIN)/python -m compileall -qq -x '/tests?/'
+
 # PyTorch comes first and by its exact version: a range could bring a build for another accelerator, gigabytes of it.
 define install
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Setting up $(VENV) from constraints.txt (PyTorch is most of it): $(2) the first time, seconds after that ..."
-	@$(PIP) install $(addprefix --extra-index-url ,$(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	@$(PIP) install --constraint constraints.txt --editable "$(1)"
+	@$(PIP) install --no-compile $(addprefix --extra-index-url ,$(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@{ $(COMPILE) $(VENV)/lib || true; } & \
+	$(PIP) install --no-compile --constraint constraints.txt --editable "$(1)"; status=$$?; wait; exit $$status
+	@$(COMPILE) -j 0 $(VENV)/lib $(wildcard monitor models) || true
 endef
 
 define check_python

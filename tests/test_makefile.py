@@ -61,8 +61,9 @@ def test_the_first_run_installs_and_the_second_does_not(clone: Path) -> None:
     assert make(clone, "run").returncode == 0
     installs = [line for line in calls.read_text(encoding="utf-8").splitlines() if " install " in line]
     assert len(installs) == 2
-    assert re.search(r" install torch==\d+\.\d+\.\d+$", installs[0])
-    assert installs[1].endswith("install --constraint constraints.txt --editable .")
+    assert re.search(r" install --no-compile torch==\d+\.\d+\.\d+$", installs[0])
+    assert installs[1].endswith("install --no-compile --constraint constraints.txt --editable .")
+    assert sum("-m compileall" in line for line in calls.read_text(encoding="utf-8").splitlines()) == 2
     calls.unlink()
     assert make(clone, "run").returncode == 0
     assert calls.read_text(encoding="utf-8").splitlines() == ["-m monitor demo"]
@@ -84,7 +85,7 @@ def test_changed_requirements_are_installed(clone: Path, changed: str) -> None:
     later = time.time() + 60
     os.utime(clone / changed, (later, later))
     make(clone, "run")
-    assert "install --constraint" in calls.read_text(encoding="utf-8")
+    assert "--constraint constraints.txt" in calls.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,11 @@ def everything_under(lines: Iterable[str]) -> dict[str, Requirement]:
     return found
 
 
-def test_everything_installed_is_pinned_to_what_these_tests_run_with() -> None:
+@pytest.mark.parametrize("extra", ["test", pytest.param("oracles", marks=pytest.mark.long)])
+def test_everything_installed_is_pinned_to_what_these_tests_run_with(extra: str) -> None:
     """Whatever program and tests need, at any depth, is in constraints.txt with the version installed here."""
-    needed = everything_under(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
-    assert {"torch", "psycopg-binary", "pytest", "scikit-learn"} <= set(needed)
+    needed = everything_under(PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra])
+    assert {"test": {"torch", "psycopg-binary", "pytest", "scikit-learn"}, "oracles": {"numba"}}[extra] <= set(needed)
     installed = {name: metadata.version(name).split("+")[0] for name in needed}
     assert installed == {name: pins().get(name) for name in needed}
 
@@ -149,6 +151,6 @@ def test_everything_installed_is_pinned_to_what_these_tests_run_with() -> None:
 def test_every_requirement_allows_its_pin() -> None:
     """No range in pyproject.toml excludes the version in constraints.txt, the checkers' included."""
     extras = PROJECT["optional-dependencies"]
-    for requirement in required(PROJECT["dependencies"] + extras["test"] + extras["lint"]):
+    for requirement in required(PROJECT["dependencies"] + extras["test"] + extras["oracles"] + extras["lint"]):
         if requirement.name != "sentiment-monitor":
             assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), requirement

@@ -33,6 +33,7 @@ def calibrated(n: int, shares: list[float], seed: int = 1) -> tuple[IntArray, Fl
     return truth, likelihood / likelihood.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.long  # a simulation
 def test_shares_are_found_without_labels() -> None:
     """Plain EM finds the shares of many posts, whatever they are, and corrected probabilities then add up to them."""
     for shares in ([0.1, 0.6, 0.3], [0.5, 0.25, 0.25], [0.34, 0.33, 0.33]):
@@ -42,6 +43,7 @@ def test_shares_are_found_without_labels() -> None:
         assert correct(probabilities, found).mean(axis=0) == pytest.approx(found, abs=1e-6)
 
 
+@pytest.mark.long  # a simulation
 def test_a_prior_holds_few_posts_back() -> None:
     """Few posts get about the prior's shares, many about those that plain EM finds."""
     prior = np.array([0.1, 0.6, 0.3])
@@ -63,6 +65,7 @@ def test_equal_shares_change_nothing() -> None:
     assert correct(probabilities, UNIFORM) == pytest.approx(probabilities)
 
 
+@pytest.mark.long  # a simulation
 def test_a_perfect_model_has_the_floor_as_its_error() -> None:
     """Its ECE is about the floor; that of an overconfident one is far above its own, and so is the interval."""
     truth, probabilities = calibrated(6_000, [0.2, 0.5, 0.3])
@@ -77,6 +80,7 @@ def test_a_perfect_model_has_the_floor_as_its_error() -> None:
     assert measure_calibration(unlike, probabilities)["neutral"]["floor"] == good["neutral"]["floor"]
 
 
+@pytest.mark.long  # a simulation
 def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
     """About 95 of 100 intervals of a mean hold it; whole groups give wider ones where groups differ."""
     generator = np.random.default_rng(2)
