@@ -1,4 +1,4 @@
-"""mean_pos_corrected, held against ppi-python and quapy. They bring a compiler and 300 MB: `make test-long` has them."""
+"""mean_pos_corrected, held against ppi-python and quapy. They bring a compiler, so `make test-long` has them."""
 
 import importlib.util
 from typing import Any
