@@ -1,6 +1,7 @@
 """The configuration: one frozen model per section of config.yaml; settings.py loads it from file and environment."""
 
 import re
+from collections.abc import Sequence
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
@@ -104,16 +105,19 @@ class KafkaSection(SourceSection):
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> "KafkaSection":
+        found = []
         owned = sorted(OWNED_KAFKA_OPTIONS & set(self.options))
         if owned:
-            raise ValueError(f"options {', '.join(owned)} belong to the monitor; use the source's own keys")
+            found.append(f"options {', '.join(owned)} belong to the monitor; use the source's own keys")
         sasl = self.security_protocol.startswith("SASL")
-        if sasl and not (self.sasl_mechanism and self.username and self.password_from):
-            missing = "sasl_mechanism, username and password_from"
-            raise ValueError(f"security_protocol {self.security_protocol} needs {missing}")
-        if not sasl and (self.sasl_mechanism or self.username or self.password_from):
-            given = "sasl_mechanism, username and password_from"
-            raise ValueError(f"{given} need a SASL security_protocol, not {self.security_protocol}")
+        login = self.sasl_mechanism, self.username, self.password_from
+        names = "sasl_mechanism, username and password_from"
+        if sasl and not all(login):
+            found.append(f"security_protocol {self.security_protocol} needs {names}")
+        if not sasl and any(login):
+            found.append(f"{names} need a SASL security_protocol, not {self.security_protocol}")
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
 
@@ -210,6 +214,12 @@ def _default_sources() -> list[AnySource]:
     return [DropFolderSection(name="inbox", kind="drop_folder", path=Path("inbox"))]
 
 
+def doubled(source_names: Sequence[str]) -> list[str]:
+    """A sentence where two sources have one name; empty where none do."""
+    names = sorted({name for name in source_names if source_names.count(name) > 1})
+    return [f"source names must differ: {', '.join(names)} is used more than once"] if names else []
+
+
 class Config(Section):
     """The whole configuration. Relative paths are relative to `base_dir`, the configuration file's folder."""
 
@@ -229,10 +239,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Config":
-        names = [source.name for source in self.sources]
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double:
-            raise ValueError(f"source names must differ: {', '.join(double)} is used more than once")
+        for problem in doubled([source.name for source in self.sources]):
+            raise ValueError(problem)
         return self
 
     @property

@@ -134,7 +134,8 @@ def _allowed(kinds: Sequence[Any], key: str) -> str:
     if not names:
         return "nothing stands below this one"
     close = get_close_matches(key, names, n=1, cutoff=0.7)
-    hint = f"did you mean {close[0]}? " if close else ""
+    elsewhere = [] if close else get_close_matches(key, sorted(_PLACES), n=1, cutoff=0.8)
+    hint = "".join(f"did you mean {name}? " for name in [*close, *(_PLACES[name] for name in elsewhere)])
     if _SECRET_KEY.search(key):
         hint = "secrets come from the environment or CREDENTIALS_DIRECTORY only. "
     return f"{hint}allowed: {', '.join(names)}"
@@ -143,6 +144,15 @@ def _allowed(kinds: Sequence[Any], key: str) -> str:
 def _keys(kind: Any) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, Section):
         yield from (name for name in kind.model_fields if name != "base_dir")
+
+
+def _places(section: type[Section], above: str = "") -> Iterator[tuple[str, str]]:
+    """(key, its dotted path) of whatever stands in sections below `section`: people forget to indent."""
+    for name, field in section.model_fields.items():
+        for kind in _flat(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from ((key, f"{above}{name}.{key}") for key in kind.model_fields)
+                yield from _places(kind, f"{above}{name}.")
 
 
 def _below(kind: Any, key: str) -> Iterator[Any]:
@@ -166,3 +176,7 @@ def _flat(kind: Any) -> Iterator[Any]:
             yield from _flat(part)
     else:
         yield kind
+
+
+#: a key that stands in one section only -> where; one that several have would only be guessed
+_PLACES = {key: path for key, path in _places(Config) if [each for each, _ in _places(Config)].count(key) == 1}

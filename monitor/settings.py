@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 import yaml
 from pydantic import ValidationError
 
-from monitor.config import LOCAL_HOSTS, Config, DropFolderSection, KafkaSection
+from monitor.config import LOCAL_HOSTS, Config, DropFolderSection, KafkaSection, doubled
 from monitor.config_file import read, why_unreadable
 from monitor.config_problems import masked, problems_of, unknown_key
 from monitor.errors import ConfigError
@@ -78,6 +79,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         problems += conflicts(config)
     except ValidationError as error:
         problems += problems_of(error, {_dotted(name): name for name in variables})
+        told = "\n".join(problems)
+        problems += [each for each in _conflicts_beside_mistakes(merged, path.absolute().parent) if each not in told]
     if problems:
         raise ConfigError(_listed(f"{path} cannot be used", problems))
     return config
@@ -98,6 +101,18 @@ def conflicts(config: Config) -> list[str]:
         else:
             found += _shared_topics(source, topics)
     return found
+
+
+def _conflicts_beside_mistakes(merged: Mapping[str, Any], base_dir: Path) -> list[str]:
+    """What contradicts itself among the sources that are sound: the models look at it only where all else is."""
+    sources = merged.get("sources")
+    written = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+    sound = []
+    for source in written:
+        with suppress(ValidationError):
+            sound += Config.model_validate({"sources": [source]}).sources
+    names = [str(source["name"]) for source in written if "name" in source]
+    return [*doubled(names), *conflicts(Config.model_construct(sources=sound, base_dir=base_dir))]
 
 
 def check_start(config: Config, secrets: Secrets) -> None:

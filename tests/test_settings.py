@@ -129,6 +129,8 @@ def test_environment_changes_one_source(tmp_path: Path) -> None:
 MISTAKES = {
     "alerts: {treshold: 0.3}": "alerts.treshold = 0.3: unknown key; did you mean threshold? allowed: brands,",
     "alerts: {http_tokn: geheim}": "alerts.http_tokn = '***': unknown key; allowed: brands,",
+    "tresholds: 0.3": "tresholds = 0.3: unknown key; did you mean alerts.threshold? allowed: alerts,",
+    "min_posts: 3": "min_posts = 3: unknown key; did you mean alerts.min_posts? allowed: alerts,",
     "alert: {}": "alert: unknown key; did you mean alerts? allowed: alerts, brand, http,",
     "alerts: {threshold: 2}": "alerts.threshold = 2: must be less than or equal to 1",
     "alerts: {threshold: yes}": "alerts.threshold = True: must be a number, not true or false",
@@ -183,6 +185,19 @@ CONFLICTS = {
 def test_conflicts_between_sources(tmp_path: Path, text: str, expected: str) -> None:
     """Two sources that would take each other's records, or one name for two, are refused."""
     assert expected in problems(tmp_path, text)[1]
+
+
+def test_conflicts_are_told_beside_other_mistakes(tmp_path: Path) -> None:
+    """Two sources of one name, a folder for two and a key that is none: whoever mends one must not find the next."""
+    folders = "{name: a, kind: drop_folder, path: x}, {name: b, kind: drop_folder, path: x}"
+    broken = "{name: a, kind: kafka, bootstrap_servers: [k], topics: [t], options: {group_id: x}, username: me}"
+    lines = problems(tmp_path, f"sources: [{folders}, {broken}]\nalerts: {{treshold: 1}}\n")[1:]
+    assert sorted(line.strip().partition(" ")[0] for line in lines) == sorted(
+        ["sources[2]:", "alerts.treshold", "source", "sources"]
+    )
+    told = "\n".join(lines)
+    for expected in ("group_id belong", "need a SASL", "a is used more than once", "both have path x"):
+        assert expected in told
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
