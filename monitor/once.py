@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from monitor.errors import TooManyRefused, Unavailable
+from monitor.errors import AlreadyRunning, TooManyRefused, Unavailable
 from monitor.lanes import Lane
 from monitor.sources.drop_folder import DropFolder
 from monitor.store import alerts as alert_store
@@ -30,6 +30,8 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
         for lane in daemon.lanes:
             _read_all(daemon, lane, wait_s)
         delivered = _finish(daemon, wait_s)
+    except AlreadyRunning:
+        raise  # no outage: `cli` says it
     except Unavailable as error:
         _say(f"a service is away: {error}")
         return Unavailable.exit_code

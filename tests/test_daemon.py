@@ -82,6 +82,9 @@ def test_a_second_daemon_on_the_same_sqlite_file_is_refused_in_plain_words(runni
         assert done.returncode == 69
         assert "Another daemon is already using" in done.stderr
         assert "PostgreSQL" in done.stderr
+    once = command("run", "--once", config=running.config)
+    assert (once.returncode, once.stdout) == (69, "")
+    assert once.stderr.splitlines()[-1].startswith("sentiment-monitor: Another daemon is already using")
     assert running.is_ready()
 
 
