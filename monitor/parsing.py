@@ -6,6 +6,7 @@ keys are made of the record as it came.
 """
 
 import json
+import logging
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
@@ -16,6 +17,8 @@ import msgspec
 from monitor.config import SourceSection
 from monitor.moments import EARLIEST, moment_reader
 from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, Record, bytes_hash_of, content_hash_of, key_of
+
+log = logging.getLogger(__name__)
 
 MAX_BRAND_CHARS = 100
 MAX_LANG_CHARS = 35  #: as long as a language tag gets (RFC 5646 section 4.4.1)
@@ -76,6 +79,7 @@ class Parser:
         self._read_moment = moment_reader(section.created_at_format, zone)
         self._brand = canonical_brand(section.brand or "") or canonical_brand(default_brand)
         self._brands: dict[str, str] = {}
+        self._told_of_cut = False
 
     def parse_json(self, value: bytes | None, arrival: Arrival) -> Record:
         """One Kafka message: a JSON object in UTF-8.
@@ -157,9 +161,19 @@ class Parser:
         known = self._brands.get(value)
         if known is None:
             known = canonical_brand(value) or self._brand
+            self._tell_of_cut(value)
             if len(self._brands) < MAX_KNOWN_BRANDS:
                 self._brands[value] = known
         return known
+
+    def _tell_of_cut(self, brand: str) -> None:
+        """Once a source: a column taken for the brand by mistake would say it with every record."""
+        if not self._told_of_cut and len(brand.strip()) > MAX_BRAND_CHARS:
+            self._told_of_cut = True
+            log.warning(
+                "a brand name is too long and counts under its beginning",
+                extra={"source": self.source, "characters": len(brand), "kept": MAX_BRAND_CHARS},
+            )
 
 
 def _decode_object(value: bytes | None) -> dict[str, Any]:

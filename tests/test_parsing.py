@@ -257,6 +257,15 @@ def test_users_and_languages() -> None:
     assert [post(lang=lang).lang for lang in languages] == ["en", None, None, "x" * 35]
 
 
+def test_a_brand_that_is_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A name too long is no reason to refuse a post; that it counts under its beginning is said, without the name."""
+    one = parser()
+    assert [post(one, brand="x" * 100 + end).brand for end in (" ", "y", "z")] == ["x" * 100] * 3
+    (line,) = caplog.records
+    assert line.getMessage() == "a brand name is too long and counts under its beginning"
+    assert (vars(line)["source"], vars(line)["characters"]) == ("posts", 101)
+
+
 def test_brands() -> None:
     """NFC, trimmed, cut to 100 characters, case kept; blank means the source's own, else the configured default."""
     assert post(brand="  Cafe\u0301 ").brand == "Café"
