@@ -11,6 +11,8 @@ MonitorError
 └── TooManyRefused       exit 65: a source gave more bad records than max_invalid_share allows
 """
 
+from typing import NamedTuple
+
 
 class MonitorError(Exception):
     """Base of the tree; `exit_code` is what a command ends with when nobody catches it."""
@@ -60,6 +62,14 @@ class PositionsMovedBack(MonitorError):  # noqa: N818 - what happened to them, n
         self.source = source
 
 
+class Refusals(NamedTuple):
+    """Records refused for one reason: how many, where the first lies in words, and its line (None: not of a file)."""
+
+    n: int
+    where: str
+    line: int | None
+
+
 class TooManyRefused(MonitorError):  # noqa: N818 - a verdict on a source, not a fault of ours
     """More than `max_invalid_share` of a source's last records were refused; the batch in hand was not stored."""
 
@@ -71,12 +81,12 @@ class TooManyRefused(MonitorError):  # noqa: N818 - a verdict on a source, not a
         self.source = source
         self.n_refused = n_refused
         self.n_judged = n_judged
-        self.reasons: dict[str, tuple[int, str]] = {}  # of the batch in hand: reason -> records, where the first lies
+        self.reasons: dict[str, Refusals] = {}  # of the batch in hand, by reason
 
     @property
     def sentence(self) -> str:
         """How many and why, most frequent reason first: nothing of the batch in hand is stored to look it up in."""
         counts = f"{self.n_refused} of the last {self.n_judged} records were refused"
-        most_first = sorted(self.reasons.items(), key=lambda item: -item[1][0])
-        why = ", ".join(f"{reason} {n} (first {where})" for reason, (n, where) in most_first)
+        most_first = sorted(self.reasons.items(), key=lambda item: -item[1].n)
+        why = ", ".join(f"{reason} {of.n} (first {of.where})" for reason, of in most_first)
         return f"{counts}; in the batch that was not stored: {why}" if why else counts

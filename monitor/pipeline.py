@@ -294,7 +294,7 @@ class Pipeline:
         reason = refused.sentence
         log.error("too many bad records", extra={"source": lane.source.name, "why": reason})
         self._bookkeeper.refuse(batch, reason, pause=lane.source.kind == "kafka")
-        lane.source.refuse(batch, reason)
+        lane.source.refuse(batch, refused)
         self._read_again(lane)
         lane.was_refused = True
 

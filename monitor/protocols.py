@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from monitor.errors import TooManyRefused
 from monitor.posts import Batch, Post, Record, Saved, Score, StreamPartition
 
 
@@ -62,7 +63,7 @@ class Source(Protocol):
         raised.
         """
 
-    def refuse(self, batch: Batch, reason: str) -> None:
+    def refuse(self, batch: Batch, verdict: TooManyRefused) -> None:
         """Too many of the source's records are bad; the batch was not stored. Kafka: pause; a file goes to failed/.
 
         Nothing more of that file, or of the source, is polled until `resume`.

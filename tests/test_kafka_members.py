@@ -12,7 +12,7 @@ from feeds import FAST_GROUP, KafkaFeed, message, texts_of, wait_for
 from fixtures_kafka import Broker
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from monitor.errors import StoreUnavailable
+from monitor.errors import StoreUnavailable, TooManyRefused
 from monitor.posts import Batch, Record, Saved, StreamPartition
 from monitor.sources.kafka import KafkaTopics
 from monitor.sources.kafka_progress import Progress
@@ -285,7 +285,7 @@ def test_a_source_without_work_does_not_spin(make_feed: Callable[..., KafkaFeed]
     feed.save(batch)
     if state == "paused":
         feed.positions.paused_reason = "too many were refused"
-        feed.source.refuse(batch, "too many were refused")
+        feed.source.refuse(batch, TooManyRefused("posts", 80, 100))
     began = time.monotonic()
     for _ in range(5):
         assert feed.source.poll(500, 0.3).records == []

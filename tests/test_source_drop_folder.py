@@ -19,7 +19,7 @@ from privileges import without_privileges
 from monitor import once
 from monitor.batching import BatchLimits
 from monitor.config import DropFolderSection
-from monitor.errors import SourceUnavailable, StoreUnavailable
+from monitor.errors import Refusals, SourceUnavailable, StoreUnavailable, TooManyRefused
 from monitor.lanes import Lane
 from monitor.parsing import Parser
 from monitor.posts import Batch, DeadLetter, Post, Reason, Record, Saved, StreamPartition
@@ -438,15 +438,47 @@ def test_a_refused_file_goes_to_failed_and_the_next_one_is_read(inbox: Inbox) ->
     inbox.drop("bad.csv", csv("1", "2", "3"), age_s=90)
     inbox.drop("good.csv", csv("4"))
     first, second = inbox.next(1), inbox.next(1)
-    inbox.source.refuse(first, "80 of the last 100 records were refused")
-    inbox.source.refuse(first, "told twice")
+    taken_name = str(first.file)
+    inbox.positions.counts[taken_name] = FileCounts(7, 0, {"bad_row": (2, 5)})
+    verdict = TooManyRefused("inbox", 80, 100)
+    verdict.reasons = {"bad_row": Refusals(50, "on line 9", 9), "empty_text": Refusals(28, "on line 8", 8)}
+    inbox.source.refuse(first, verdict)
+    inbox.source.refuse(first, TooManyRefused("inbox", 1, 2))
     inbox.source.rewind()
     assert not inbox.source.is_current(second)
     assert inbox.source.paused() is None
     assert texts_of(inbox.read()) == ["4"]
     report = next((inbox.path / "failed").glob("*.report.txt")).read_text()
-    assert report.startswith("bad.csv: failed: 80 of the last 100 records were refused\n")
+    assert report.startswith(
+        "bad.csv: failed: 80 of the last 100 records were refused; in the batch that was not stored"
+    )
+    assert report.endswith(
+        "rows counted:     7\nrows seen before: 0\nrows refused:     80, 78 of them in a batch that was not stored\n"
+        "  bad_row: 52, first on line 5\n  empty_text: 28, first on line 8\n"
+    )
     assert list(inbox.positions.outcomes.values()) == ["failed", "done"]
+
+
+@pytest.mark.parametrize("is_read_again", [False, True], ids=["saved", "read again"])
+def test_equal_content_waits_for_the_file_under_way(inbox: Inbox, *, is_read_again: bool) -> None:
+    """The two share a position: taken now, the second would move the first back, and its rows would count as read
+    twice in its report."""
+    inbox.drop("a.csv", csv("1", "2"), age_s=90)
+    inbox.drop("b.csv", csv("1", "2"))
+    inbox.drop("c.csv", csv("3"))
+    batches = [inbox.next(1), inbox.next(1)]
+    inbox.save(batches[0])
+    moved = dict(inbox.positions.offsets)
+    assert [inbox.poll().records for _ in range(3)] == [[], [], []]
+    assert inbox.positions.offsets == moved
+    assert inbox.source.lag() == {FILES: 2}
+    if is_read_again:
+        inbox.source.rewind()
+        batches[1] = inbox.next(1)
+        assert texts_of(batches[1].records) == ["2"]
+    inbox.save(batches[1])
+    assert texts_of(inbox.read()) == ["1", "2", "3"]
+    assert list(inbox.positions.outcomes.values()) == ["done"] * 3
 
 
 def test_the_end_of_what_was_there(inbox: Inbox) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from feeds import Feed, FolderFeed, KafkaFeed, MemoryFeed, texts_of, wait_for
 
-from monitor.errors import StoreUnavailable
+from monitor.errors import StoreUnavailable, TooManyRefused
 from monitor.posts import DeadLetter, Reason, StreamPartition
 
 
@@ -113,7 +113,7 @@ def test_what_was_refused_is_not_polled_again(feed: Feed) -> None:
     assert feed.source.is_current(batch)
     feed.positions.paused_reason = "too many were refused"
     feed.positions.offsets.setdefault(next(iter(batch.positions)), 0)
-    feed.source.refuse(batch, "too many were refused")
+    feed.source.refuse(batch, TooManyRefused("posts", 80, 100))
     feed.source.rewind()
     assert not feed.source.is_current(batch) or feed.source.paused()
     assert feed.wait_for_nothing() == []

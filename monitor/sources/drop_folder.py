@@ -3,7 +3,8 @@
 The life of one file, and what a crash leaves at each step:
 1. it lies in the folder and has not changed for `settle_s`: nothing has happened yet
 2. one pass over all of it (inspection.py); unusable: dead letter, report, failed/. After a crash the pass is made again
-3. the store notes it with its content's position at row 0, and it moves to processing/. Noted, not moved: taken again
+3. the store notes it with its content's position at row 0, and it moves to processing/. Noted, not moved: taken again.
+   Where a file of the same content is under way, it waits until that one is through
 4. its rows are polled, and every saved batch keeps the next row: resumed at the next unsaved row
 5. after its last batch: report, move to done/, note in the store. Found in done/ at the next start, it is
    taken back and read from the stored row on: nothing after a crash, what is missing in a restored database
@@ -16,9 +17,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from monitor import crashpoints
 from monitor.config import DropFolderSection
+from monitor.errors import Refusals, TooManyRefused
 from monitor.parsing import Parser
 from monitor.posts import Batch, Saved, StreamPartition
 from monitor.protocols import Polled
@@ -97,10 +100,10 @@ class DropFolder:
         if batch.ends_file and batch.file is not None:
             self._end(batch.file, DONE, "")
 
-    def refuse(self, batch: Batch, reason: str) -> None:
+    def refuse(self, batch: Batch, verdict: TooManyRefused) -> None:
         if batch.file is not None and batch.file not in self._refused:
-            self._refused = {**self._refused, batch.file: reason}
-            self._end(batch.file, FAILED, reason)
+            self._refused = {**self._refused, batch.file: verdict.sentence}
+            self._end(batch.file, FAILED, verdict.sentence, verdict.reasons)
 
     def rewind(self) -> None:
         self._stop_reading()
@@ -179,6 +182,11 @@ class DropFolder:
         taken = [*self._resuming, *self._polled, *([self._reading[0]] if self._reading else [])]
         return {file.taken_name for file in taken} | self._ends.taken_names
 
+    def _has_under_way(self, sha256: str) -> bool:
+        """Whether a file with this content is taken and not through."""
+        reading = [self._reading[0]] if self._reading else []
+        return sha256 in {file.sha256 for file in [*self._resuming, *self._polled, *reading]} | self._ends.contents
+
     def _names_ahead(self) -> set[str]:
         """Files not polled to their ends, by the names they were dropped under."""
         reading = self._reading
@@ -214,6 +222,8 @@ class DropFolder:
         except OSError as error:
             self._set_aside(file, error)
             return True
+        if inspection.verdict is None and self._has_under_way(inspection.sha256):
+            return False  # the two would share a position, and each move the other back
         self._inspecting = None
         if look_again(file) != file:
             self._waiting.scan_soon()  # written to, replaced or removed meanwhile: it has not settled
@@ -298,7 +308,9 @@ class DropFolder:
             self._inspecting[1].close()
             self._inspecting = None
 
-    def _end(self, taken_name: str, outcome: str, sentence: str) -> None:
+    def _end(
+        self, taken_name: str, outcome: str, sentence: str, not_stored: Mapping[str, Refusals] = MappingProxyType({})
+    ) -> None:
         """A file is through, wherever it is on its way."""
         if self._reading is not None and self._reading[0].taken_name == taken_name:
             self._stop_reading()
@@ -306,4 +318,4 @@ class DropFolder:
         self._polled = [taken for taken in self._polled if taken not in ended]
         self._resuming = deque(taken for taken in self._resuming if taken not in ended)
         for taken in ended:
-            self._ends.add(taken, outcome, sentence)
+            self._ends.add(taken, outcome, sentence, not_stored)

@@ -2,13 +2,14 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
 from monitor import crashpoints
-from monitor.errors import Unavailable
+from monitor.errors import Refusals, Unavailable
 from monitor.posts import DeadLetter, Place, Reason
 from monitor.sources.bookkeeping import Positions
 from monitor.sources.folders import FAILED, Folders, Waiting, report_of
@@ -22,6 +23,7 @@ class _Ending(msgspec.Struct):
     taken: TakenFile
     outcome: str
     sentence: str
+    not_stored: Mapping[str, Refusals]
 
 
 class FileEnds:
@@ -43,9 +45,23 @@ class FileEnds:
         """Files that still lie in processing/ although they are through."""
         return {ending.taken.taken_name for ending in self._waiting}
 
-    def add(self, taken: TakenFile, outcome: str, sentence: str = "") -> None:
-        """Report a file and move it to `outcome`/; where the store or the folder is away, a later `finish` does it."""
-        self._waiting.append(_Ending(taken, outcome, sentence))
+    @property
+    def contents(self) -> set[str]:
+        """Their SHA-256s."""
+        return {ending.taken.sha256 for ending in self._waiting}
+
+    def add(
+        self,
+        taken: TakenFile,
+        outcome: str,
+        sentence: str = "",
+        not_stored: Mapping[str, Refusals] = MappingProxyType({}),
+    ) -> None:
+        """Report a file and move it to `outcome`/; where the store or the folder is away, a later `finish` does it.
+
+        `not_stored`: what was refused, by reason, in a batch that failed the file.
+        """
+        self._waiting.append(_Ending(taken, outcome, sentence, not_stored))
         try:
             self.finish()
         except Unavailable as error:
@@ -57,7 +73,8 @@ class FileEnds:
         while self._waiting:
             ending = self._waiting[0]
             name = ending.taken.taken_name
-            report = report_of(ending.taken.name, ending.outcome, self._positions.file_counts(name), ending.sentence)
+            counts = self._positions.file_counts(name)
+            report = report_of(ending.taken.name, ending.outcome, counts, ending.sentence, ending.not_stored)
             path = self._folders.in_processing(name)
             crashpoints.passing("file report")
             self._folders.end(path, name, ending.outcome, report, keep=self._keep_text)

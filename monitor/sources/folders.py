@@ -4,15 +4,16 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import msgspec
 
-from monitor.errors import SourceUnavailable
+from monitor.errors import Refusals, SourceUnavailable
 from monitor.store.files import FileCounts
 
 PROCESSING, DONE, FAILED = "processing", "done", "failed"
@@ -158,12 +159,27 @@ class Folders:
             raise SourceUnavailable(f"the folder {self.path} cannot be used: {error.strerror or error}") from error
 
 
-def report_of(name: str, outcome: str, counts: FileCounts, sentence: str = "") -> str:
-    """The text beside a finished file: rows counted, seen before, refused by reason with the first line of each."""
+def report_of(
+    name: str,
+    outcome: str,
+    counts: FileCounts,
+    sentence: str = "",
+    not_stored: Mapping[str, Refusals] = MappingProxyType({}),
+) -> str:
+    """The text beside a finished file: rows counted, seen before, refused by reason with the first line of each.
+
+    `not_stored` has, by reason, the rows refused in a batch that failed the file: they are no dead letters.
+    """
+    refused = dict(counts.refused)
+    for reason, of in not_stored.items():
+        n_rows, line = refused.get(reason, (0, of.line))
+        refused[reason] = n_rows + of.n, line
+    n_not_stored = sum(of.n for of in not_stored.values())
     lines = [f"{name}: {outcome}{': ' + sentence if sentence else ''}", ""]
     lines += [f"rows counted:     {counts.counted}", f"rows seen before: {counts.seen_before}"]
-    lines += [f"rows refused:     {sum(n for n, _ in counts.refused.values())}"]
-    for reason, (n_rows, line) in sorted(counts.refused.items()):
+    suffix = f", {n_not_stored} of them in a batch that was not stored" if n_not_stored else ""
+    lines += [f"rows refused:     {sum(n for n, _ in refused.values())}{suffix}"]
+    for reason, (n_rows, line) in sorted(refused.items()):
         lines.append(f"  {reason}: {n_rows}" + ("" if line is None else f", first on line {line}"))
     return "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import time
+import unicodedata
 import zlib
 from io import BufferedReader
 from pathlib import Path
@@ -18,11 +19,10 @@ MAX_NUL_SHARE = 0.2  #: text has hardly any NUL bytes, UTF-16 has them in every 
 BOMB_BYTES = 256 << 20  #: from here on a gzip file may not have grown more than BOMB_RATIO times
 BOMB_RATIO = 200  #: exports compress 3 to 20 times; deflate reaches 1032 on zeros
 MAX_HEADER_BYTES = 1 << 20
+UTF_16_BYTES = 65_536  #: that are looked at
 
 #: first bytes of what people drop by mistake
 _MAGIC = (
-    (b"\xff\xfe", "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
-    (b"\xfe\xff", "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
     (b"PK\x03\x04", "it is a workbook or a zip archive, not text; export it as CSV UTF-8"),
     (b"\x1f\x8b", "it is compressed; name it .csv.gz"),
     (b"PAR1", "it is a Parquet file, not text; export it as CSV UTF-8"),
@@ -69,6 +69,8 @@ class Inspection:
 
     def advance(self, until: float) -> bool:
         """Read on until `until` (monotonic seconds), at least one chunk; True once `verdict` and `sha256` stand."""
+        if self.sha256:
+            return True
         if self.verdict is None:
             try:
                 while self._read_chunk():
@@ -162,6 +164,18 @@ def _open(path: Path) -> BufferedReader:
 def _check_beginning(chunk: bytes) -> None:
     if not chunk.removeprefix(BOM).strip():
         return  # perhaps empty: the end of the pass decides
+    if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Unusable("it is UTF-16, not UTF-8; save it as CSV UTF-8" if _is_utf_16(chunk) else "it is not text")
     for magic, sentence in _MAGIC:
         if chunk.startswith(magic):
             raise Unusable(sentence)
+
+
+def _is_utf_16(chunk: bytes) -> bool:
+    """Whether the beginning reads as UTF-16 text: the two bytes alone begin other files too."""
+    try:
+        head = chunk[:UTF_16_BYTES]
+        text = codecs.getincrementaldecoder("utf-16")("strict").decode(head, final=len(head) < UTF_16_BYTES)
+    except UnicodeDecodeError:
+        return False
+    return not any(unicodedata.category(sign) in {"Cc", "Cn", "Co"} and sign not in "\t\r\n" for sign in text)

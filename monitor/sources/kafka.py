@@ -20,7 +20,7 @@ from typing import Any
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from monitor.config import KafkaSection
-from monitor.errors import SourceUnavailable, StoreUnavailable
+from monitor.errors import SourceUnavailable, StoreUnavailable, TooManyRefused
 from monitor.parsing import Arrival, Parser
 from monitor.posts import Batch, Place, Record, Saved, StreamPartition
 from monitor.protocols import Polled
@@ -127,8 +127,8 @@ class KafkaTopics:
         if self._client.is_open and batch.generation == self._generation:
             self._commits.send(self._progress.partitions_of(batch.positions))
 
-    def refuse(self, batch: Batch, reason: str) -> None:  # noqa: ARG002
-        self._paused = reason
+    def refuse(self, batch: Batch, verdict: TooManyRefused) -> None:  # noqa: ARG002 - the whole source is paused
+        self._paused = verdict.sentence
         self._look_at = self._monotonic() + PAUSED_LOOK_S
 
     def rewind(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from monitor.errors import SourceUnavailable, StoreUnavailable
+from monitor.errors import SourceUnavailable, StoreUnavailable, TooManyRefused
 from monitor.parsing import Arrival, Parser
 from monitor.posts import Batch, DeadLetter, Place, Record, Saved, StreamPartition
 from monitor.protocols import Polled
@@ -125,8 +125,8 @@ class MemorySource:
     def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002
         self.committed.update(batch.positions)
 
-    def refuse(self, batch: Batch, reason: str) -> None:  # noqa: ARG002
-        self._paused = reason
+    def refuse(self, batch: Batch, verdict: TooManyRefused) -> None:  # noqa: ARG002
+        self._paused = verdict.sentence
 
     def rewind(self) -> None:
         self._seek_stored()

@@ -5,7 +5,7 @@ Pure; `saving.py` keeps the window in SQL.
 
 from collections.abc import Iterable
 
-from monitor.errors import TooManyRefused
+from monitor.errors import Refusals, TooManyRefused
 from monitor.posts import Reason, Record
 
 WINDOW = 1000  #: records that are remembered
@@ -38,13 +38,13 @@ def judge(source: str, window: str, outcomes: Iterable[bool], max_invalid_share:
     return history[-WINDOW:]
 
 
-def reasons_of(outcomes: Iterable[tuple[Record, object]]) -> dict[str, tuple[int, str]]:
-    """Of (record, outcome) pairs the refused ones by reason: how many, and where the first lies, in words."""
-    found: dict[str, tuple[int, str]] = {}
+def reasons_of(outcomes: Iterable[tuple[Record, object]]) -> dict[str, Refusals]:
+    """Of (record, outcome) pairs the refused ones by reason."""
+    found: dict[str, Refusals] = {}
     for record, outcome in outcomes:
         if isinstance(outcome, Reason):
-            n, where = found.get(outcome.value, (0, _where(record)))
-            found[outcome.value] = n + 1, where
+            first = found.get(outcome.value) or Refusals(0, _where(record), record.line)
+            found[outcome.value] = first._replace(n=first.n + 1)
     return found
 
 
