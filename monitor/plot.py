@@ -3,6 +3,7 @@
 Where there are labels, the corrected means with their intervals too.
 """
 
+import logging
 import math
 import warnings
 from collections import defaultdict
@@ -45,6 +46,7 @@ def draw(rows: "Sequence[DailyRow]", thresholds: Mapping[str, float], path: Path
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # that it reads fonts at its first start
     brands = _foremost(rows, thresholds, max_panels)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings(

@@ -20,5 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # which is what the user named
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -97,8 +97,7 @@ def test_a_report_without_matplotlib_lacks_the_plot_alone(tmp_path: Path, sqlite
 def test_a_file_that_cannot_be_written_is_named(cli: Cli, tmp_path: Path) -> None:
     """An output that cannot be written is told with its name and why, without a traceback."""
     stderr = cli.fails(1, "report", "-o", str(tmp_path / "missing" / "report.csv"))
-    assert "missing" in stderr
-    assert "No such file or directory" in stderr
+    assert stderr == f"sentiment-monitor: {tmp_path / 'missing' / 'report.csv'}: No such file or directory\n"
 
 
 def test_alerts_list_and_show(cli: Cli, database: Database) -> None:

@@ -453,7 +453,7 @@ def test_a_refused_file_goes_to_failed_and_the_next_one_is_read(inbox: Inbox) ->
         "bad.csv: failed: 80 of the last 100 records were refused; in the batch that was not stored"
     )
     assert report.endswith(
-        "rows counted:     7\nrows seen before: 0\nrows refused:     80, 78 of them in a batch that was not stored\n"
+        "rows counted:     7\nrows seen before: 0\nrows refused:     80, 78 in a batch that was not stored\n"
         "  bad_row: 52, first on line 5\n  empty_text: 28, first on line 8\n"
     )
     assert list(inbox.positions.outcomes.values()) == ["failed", "done"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from batches import post, rows, rules, scored
+from daemon_process import wait_until
 from fixtures_postgres import PostgresServer
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
@@ -246,6 +247,9 @@ def test_a_statement_that_takes_too_long_is_an_outage(
     assert "pg_sleep" not in str(caught.value)
 
 
+_HELD = text("SELECT count(*) FROM pg_stat_activity WHERE usename = 'few'")
+
+
 @pytest.mark.postgres
 def test_a_table_that_is_changed_under_its_plans_is_read_again(
     open_database: Callable[[str], Database], postgres_server: PostgresServer
@@ -337,6 +341,7 @@ def test_a_server_out_of_connections_is_waited_for(open_database: Callable[[str]
             for _ in range(2):
                 with pytest.raises(StoreUnavailable, match="too many connections"):
                     saver.save(scored([post(0)]))
+        wait_until(lambda: admin.read(lambda c: c.execute(_HELD).scalar_one()) == 0, "the end of the others' sessions")
         assert saver.save(scored([post(0)])).n_inserted == 1
         assert n_posts(admin) == 1
     finally:

@@ -177,8 +177,9 @@ def report_of(
     n_not_stored = sum(of.n for of in not_stored.values())
     lines = [f"{name}: {outcome}{': ' + sentence if sentence else ''}", ""]
     lines += [f"rows counted:     {counts.counted}", f"rows seen before: {counts.seen_before}"]
-    suffix = f", {n_not_stored} of them in a batch that was not stored" if n_not_stored else ""
-    lines += [f"rows refused:     {sum(n for n, _ in refused.values())}{suffix}"]
+    n_refused = sum(n for n, _ in refused.values())
+    which = "all" if n_not_stored == n_refused else f"{n_not_stored}"
+    lines += [f"rows refused:     {n_refused}{f', {which} in a batch that was not stored' if n_not_stored else ''}"]
     for reason, (n_rows, line) in sorted(refused.items()):
         lines.append(f"  {reason}: {n_rows}" + ("" if line is None else f", first on line {line}"))
     return "\n".join(lines) + "\n"
