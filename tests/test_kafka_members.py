@@ -188,7 +188,8 @@ def test_a_paused_source_stays_paused_through_rebalances(make_feed: Callable[...
     came: list[Record] = []
     try:
         feed.positions.paused_reason = "too many were refused"
-        held.refuse(Batch("kafka", [], {}), "too many were refused")
+        verdict = TooManyRefused(held.name, 60, 100)
+        held.refuse(Batch("kafka", [], {}), verdict)
         held.rewind()
         for partition in (0, 1):
             feed.broker.produce(feed.section.topics[0], [message(f"{partition}")], partition)
