@@ -187,16 +187,15 @@ def test_a_paused_source_stays_paused_through_rebalances(make_feed: Callable[...
     held = two_partitions(feed)
     came: list[Record] = []
     try:
-        feed.positions.paused_reason = "too many were refused"
-        verdict = TooManyRefused(held.name, 60, 100)
+        feed.positions.paused_reason = verdict.sentence
         held.refuse(Batch("kafka", [], {}), verdict)
         held.rewind()
         for partition in (0, 1):
             feed.broker.produce(feed.section.topics[0], [message(f"{partition}")], partition)
         with another_member(feed, held, lambda: came.extend(batch_of(held).records)):
-            assert held.paused() == "too many were refused"
+            assert held.paused() == verdict.sentence
         came.extend(batch_of(held).records)
-        assert (came, held.paused()) == ([], "too many were refused")
+        assert (came, held.paused()) == ([], verdict.sentence)
         feed.positions.paused_reason = None
         assert read_rest(feed, held, 2) == ["0", "1"]
     finally:
