@@ -185,6 +185,7 @@ def test_a_paused_source_stays_paused_through_rebalances(make_feed: Callable[...
     """
     feed = make_feed()
     held = two_partitions(feed)
+    verdict = TooManyRefused(held.name, 60, 100)
     came: list[Record] = []
     try:
         feed.positions.paused_reason = verdict.sentence
