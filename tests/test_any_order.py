@@ -145,6 +145,7 @@ def test_any_order_gives_the_same_tables_and_messages(store: Store) -> None:
     hold()
 
 
+@pytest.mark.long
 def test_any_order_between_two_evaluations_gives_the_same(store: Store) -> None:
     """What comes before an evaluation may come in any order, and so may what comes after it, or again."""
 

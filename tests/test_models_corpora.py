@@ -90,6 +90,7 @@ def test_holding_out_does_not_depend_on_order(data: Path) -> None:
     assert set(hold_out(corpus, 30)[1].keys) == set(hold_out(turned, 30)[1].keys)
 
 
+@pytest.mark.long
 def test_training_over_the_corpora_reports_on_the_test_split(data: Path, recipe: Path, tmp_path: Path) -> None:
     """Stages over mixtures, one source without neutral posts: the report has 2016test and both baselines."""
     folder = train(recipe, data, tmp_path / "two")

@@ -419,6 +419,7 @@ def test_a_position_beyond_the_end_reads_from_the_beginning(
     assert feed.positions.offsets[partition] == 0
 
 
+@pytest.mark.long  # a broker is started twice
 @pytest.mark.parametrize("is_filled", [True, False], ids=["filled", "shorter"])
 def test_a_log_that_lost_its_end_under_a_reader_is_read_from_there(is_filled: bool, tmp_path: Path) -> None:
     """Also where it has grown past the reader's position again before anybody looked."""
