@@ -72,7 +72,8 @@ def train(
     """
     path = find_recipe(recipe)
     if is_task_recipe(path):
-        folder = _checked_folder(out or Path("bundles") / path.stem)
+        task = f"-{more['task']}" if more.get("task") else ""
+        folder = _checked_folder(out or Path("bundles") / f"{path.stem}{task}")
         return train_task(path, folder, Options(data, init, seed, **more))
     data = None if data is None else path_of(data)
     if more:

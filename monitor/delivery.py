@@ -59,7 +59,7 @@ def deliver(
         result: SendResult | None = _send(notifier, claimed, config, ticks() - began)
     else:
         oldest_ts = claimed.created_at.timestamp() - _CLOCK_SKEW_S
-        result = notifier.find(_channel(claimed), claimed.alert_key, oldest_ts)
+        result = notifier.find(_channel(claimed, config), claimed.alert_key, oldest_ts)
     crashpoints.passing("post")
     ended_at = _later(now, ticks() - began)
     change = change_after(result, claimed, ended_at, config.alerts.slack.delivery)
@@ -109,7 +109,7 @@ def backoff_s(attempts: int) -> float:
 def _send(notifier: Notifier, claimed: AlertRow, config: Config, held_s: float) -> SendResult:
     if held_s > LEASE_S - 2 * TIMEOUT_S:  # stopped since the claim: another replica may be at it soon
         return SendResult("retry", error="the lease was nearly over before sending", retry_after_s=1.0)
-    sent = notifier.send(_message(claimed), _channel(claimed), claimed.alert_key)
+    sent = notifier.send(_message(claimed), _channel(claimed, config), claimed.alert_key)
     return sent if sent.channel else msgspec.structs.replace(sent, channel=channel_of(config, claimed.brand))
 
 
@@ -136,10 +136,11 @@ def _channel_for(notifier: Notifier, config: Config, brand: str) -> str:
     return "" if isinstance(notifier, WebhookNotifier) else channel_of(config, brand)
 
 
-def _channel(claimed: AlertRow) -> str:
+def _channel(claimed: AlertRow, config: Config) -> str:
     """As configured when its sending began: a misspelt channel can be corrected while messages wait, and a message that
     may have been posted is looked for where it went."""
-    return claimed.slack_channel or ""
+    known = claimed.slack_channel
+    return channel_of(config, claimed.brand) if known is None else known  # none: claimed by an earlier version
 
 
 def _wait_for_turn(db: Database, now: datetime, pause: Callable[[float], object]) -> None:

@@ -151,6 +151,11 @@ class Outline:
     last_posts: date | None  # latest day with posts, today included
 
 
+def is_good(mean_pos: float, rule: Rule) -> bool:
+    """Whether a day of this mean makes no window a dip; a window of such days is above the threshold too."""
+    return mean_pos >= rule.threshold + _CLEARLY
+
+
 def first_day_deciding(state: EpisodeState, rule: Rule, outline: Outline) -> date | None:
     """The earliest day whose row can change what `decide` comes to; None where no day can.
 
@@ -158,8 +163,7 @@ def first_day_deciding(state: EpisodeState, rule: Rule, outline: Outline) -> dat
     is left to look at: a few rows instead of those of months, or of all days of a brand that has no counting day yet.
     """
     lowest = outline.lowest_mean
-    is_calm = lowest is None or lowest >= rule.threshold + _CLEARLY
-    if state.began_on is not None or not is_calm:
+    if state.began_on is not None or not (lowest is None or is_good(lowest, rule)):
         return first_day_needed(state, rule)
     last = min((day for day in (outline.last_closed, outline.last_posts) if day is not None), default=None)
     if last is None or not rule.no_data_days:

@@ -77,7 +77,7 @@ class Guard:
             await send(message)
 
         request = Request(scope)
-        if request.url.path in _OPEN_PATHS:
+        if scope["path"] in _OPEN_PATHS:  # not the request's URL, which is made from the Host header
             await self._app(scope, receive, send_with_headers)  # type: ignore[arg-type]
             return
         self._n_busy += 1

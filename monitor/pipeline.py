@@ -207,9 +207,7 @@ class Pipeline:
             self._health.turn("saver")
             work = _get(self._to_save)
             if work is not None:
-                work.lane.outcomes.append(
-                    Outcome(work.batch) if work.epoch != work.lane.epoch else self._save_patiently(work)
-                )
+                work.lane.outcomes.append(self._save_patiently(work))
 
     def _has_work(self, waiting: "queue.Queue[Work]") -> bool:
         """False once a stop was asked for and no batch of any lane is under way or can still come; at once after a
@@ -222,10 +220,13 @@ class Pipeline:
 
     def _save_patiently(self, work: Work) -> Outcome:
         """Save, waiting for the store as long as it takes; a batch is given up only when the daemon stops (it is
-        polled again)."""
+        polled again), or when its source reads anew meanwhile: from a place that its position would jump over, where
+        brokers lost the end of a log."""
         n_failed = 0
         while True:
             self._health.turn("saver")
+            if self._is_stale(work):
+                return Outcome(work.batch)
             try:
                 with self._health.asking("store"):
                     outcome = self._save(work)

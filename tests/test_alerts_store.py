@@ -10,8 +10,9 @@ import pytest
 from alert_histories import FIRST, after, config, save_days
 from sqlalchemy import event, insert, select, update
 
+from monitor.episodes import Outline
 from monitor.messages import NOT_STORED, as_text
-from monitor.store import alerts, evaluation
+from monitor.store import alerts, evaluation, needed_rows
 from monitor.store.alerts import AlertRow, Change
 from monitor.store.database import Database
 from monitor.store.schema import brands, daily_sentiment, posts
@@ -62,6 +63,16 @@ def test_a_dip_becomes_one_outbox_row_with_its_figures_and_message(database: Dat
     assert "acme is down" in shown
     assert "0.350, threshold 0.45" in shown
     assert shown.count("(day 2, number") == 3
+
+
+def test_a_day_that_turns_bad_between_two_reads_is_judged_with_the_days_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL another replica's refresh may be committed after the outlines were read: calm ones, here."""
+    save_days(database, {0: 0.7, 1: 0.7, 2: 0.47, 3: 0.2})
+    stale = {"acme": Outline(0.47, date(2026, 11, 3), date(2026, 11, 4))}
+    monkeypatch.setattr(needed_rows, "_outlines_in", lambda *_: stale)
+    assert evaluation.evaluate_all(database, config(), after(4)) == 0  # 0.457, not 0.335
 
 
 def test_evaluation_asks_one_question_while_nothing_changed(database: Database) -> None:

@@ -170,6 +170,8 @@ _CUT_SHORT = "it is not a whole gzip file; it may have been cut short on the way
         ("a.csv", _WHOLE.replace(",", ";"), "the columns are separated by semicolons, not by commas"),
         ("a.csv", _WHOLE.replace(",", "\t"), "the columns are separated by tabs, not by commas"),
         ("a.csv", _WHOLE.encode("utf-16"), "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
+        ("a.csv", f"{_WHOLE * 9}2026-11-20,\U0001fae8 \uf8ff,u\x1a".encode("utf-16"),
+         "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
         ("a.csv", b"\xfe\xff" + _WHOLE.encode("utf-16-be"), "it is UTF-16, not UTF-8; save it as CSV UTF-8"),
         ("a.csv", bytes(range(255, -1, -1)) * 4, "it is not text"),
         ("a.csv", b"\xff\xfe\xfd", "it is not text"),

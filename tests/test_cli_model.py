@@ -54,6 +54,7 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
     assert expected in stderr
 
 
+@pytest.mark.long
 def test_train_writes_a_bundle_that_can_be_used(cli: Cli, tmp_path: Path) -> None:
     """A recipe and a labelled CSV become a bundle whose folder is printed, and which `model show` finds in order."""
     (tmp_path / "mine.yaml").write_text(RECIPE, encoding="utf-8")

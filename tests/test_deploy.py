@@ -95,6 +95,7 @@ def test_the_service_documents_the_watchdog_as_it_is() -> None:
 NOT_INSTALLED = shutil.ignore_patterns("__pycache__", "script.py.mako")
 
 
+@pytest.mark.long
 def test_the_wheel_carries_what_the_program_needs(tmp_path: Path) -> None:
     """A wheel, as the images install it, has every file of both packages: code, migrations, recipes, bundles."""
     source = tmp_path / "source"

@@ -25,6 +25,8 @@ from models.train import train
 from models.trainer import loss_of
 from models.vocabulary import encoder_folder
 
+pytestmark = pytest.mark.long  # networks are trained: `make test-long`
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:

@@ -256,6 +256,19 @@ def test_what_was_polled_before_a_rebalance_is_not_scored(stop_pipelines: list[P
     assert [scored.count(text) for text in rig.texts] == [2] * 10 + [1] * 30
 
 
+def test_what_waits_for_the_store_is_dropped_once_its_source_reads_anew(stop_pipelines: list[Pipeline]) -> None:
+    """Its position may lie beyond where reading goes on: each post is saved by the batch that is read anew."""
+    rig = Rig(40)
+    rig.books.away.set()
+    started(rig, stop_pipelines)
+    wait_until(lambda: rig.books.n_attempts >= 2, "two attempts")
+    rig.source.rebalance()
+    wait_until(lambda: rig.books.n_attempts >= 4, "an attempt with a batch that was read anew")
+    rig.books.away.clear()
+    rig.run_until(40)
+    assert rig.books.texts == rig.texts
+
+
 def test_no_later_batch_overtakes_one_that_a_stop_gave_up() -> None:
     """Its positions would skip the records of the first: after a stop in an outage, nothing behind it is saved."""
 

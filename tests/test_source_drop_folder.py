@@ -471,6 +471,9 @@ def test_equal_content_waits_for_the_file_under_way(inbox: Inbox, *, is_read_aga
     moved = dict(inbox.positions.offsets)
     assert [inbox.poll().records for _ in range(3)] == [[], [], []]
     assert inbox.positions.offsets == moved
+    began = time.thread_time()
+    assert inbox.source.poll(100, 1.0).records == []
+    assert time.thread_time() - began < 0.3  # it sleeps; turning without a pause takes most of the second
     assert inbox.source.lag() == {FILES: 2}
     if is_read_again:
         inbox.source.rewind()

@@ -1,8 +1,11 @@
 """Positions, files, dead letters, settings, daemons and models: what the store remembers besides posts."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -145,6 +148,23 @@ def test_purge_deletes_what_fits_every_condition(database: Database) -> None:
     assert deadletters.count(database, first) == 0
     assert deadletters.purge(database, Which(replayed=True)) == 1
     assert deadletters.purge(database, Which()) == 3
+
+
+def test_purge_leaves_what_came_after_the_question_and_no_bytes_of_the_others(
+    sqlite_url: str, open_database: Callable[[str], Database]
+) -> None:
+    """Another connection is open, as a daemon's is: the log is emptied all the same."""
+    database = open_database(sqlite_url)
+    deadletters.save(database, [msgspec.structs.replace(letter(n), raw=b"a mark of the refused") for n in range(20)])
+    asked = deadletters.those_now(database, Which())
+    deadletters.save(database, [msgspec.structs.replace(letter(30), raw=b"came later")])
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as daemon:
+        daemon.execute("SELECT count(*) FROM dead_letters").fetchone()
+        assert deadletters.purge(database, asked) == 20
+        (left,) = deadletters.listing(database)
+        assert left.raw == b"came later"
+        files = Path(sqlite_url.removeprefix("sqlite:///")).parent.glob("*.db*")
+        assert not [path.name for path in files if b"a mark of the refused" in path.read_bytes()]
 
 
 def test_another_time_zone_is_refused(database: Database) -> None:

@@ -110,6 +110,7 @@ one_post = st.tuples(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(st.lists(one_post, min_size=1, max_size=40), st.data())
 def test_any_order_and_any_duplication_give_the_same_tables(

@@ -149,6 +149,7 @@ def rows_read(database: Database) -> int:
     return int(database.read(lambda connection: connection.execute(count).scalar_one()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("n_a_day", "most"),
     [

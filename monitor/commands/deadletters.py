@@ -171,7 +171,7 @@ def purge(
     config = load_config(config_path)
     with open_store(config) as db:
         _check_known(config, db, source, ids)
-        which = letters.Which(ids or None, since, source, replayed)
+        which = letters.those_now(db, letters.Which(ids or None, since, source, replayed))
         if not yes and not confirmed(f"Delete {letters.count(db, which)} dead letters for good?"):
             return
         n = letters.purge(db, which)

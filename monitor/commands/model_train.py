@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE]",
+    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE, or bundles/RECIPE-TASK]",
 )
 @click.option(
     "--init",
@@ -112,6 +112,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
+    if hold_out and beside:
+        raise click.UsageError("--beside goes with the bundle's own figures, not with --hold-out")
     config = load_config(config_path)
     with told_as_config_errors():
         from models import evaluate as evaluation

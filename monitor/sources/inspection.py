@@ -20,6 +20,7 @@ BOMB_BYTES = 256 << 20  #: from here on a gzip file may not have grown more than
 BOMB_RATIO = 200  #: exports compress 3 to 20 times; deflate reaches 1032 on zeros
 MAX_HEADER_BYTES = 1 << 20
 UTF_16_BYTES = 65_536  #: that are looked at
+MAX_STRANGE_SHARE = 0.02  #: of signs that are none, or are newer than the Unicode of this Python, in a text
 
 #: first bytes of what people drop by mistake
 _MAGIC = (
@@ -178,4 +179,5 @@ def _is_utf_16(chunk: bytes) -> bool:
         text = codecs.getincrementaldecoder("utf-16")("strict").decode(head, final=len(head) < UTF_16_BYTES)
     except UnicodeDecodeError:
         return False
-    return not any(unicodedata.category(sign) in {"Cc", "Cn", "Co"} and sign not in "\t\r\n" for sign in text)
+    strange = sum(unicodedata.category(sign) in {"Cc", "Cn", "Co"} and sign not in "\t\r\n" for sign in text)
+    return strange <= MAX_STRANGE_SHARE * len(text)

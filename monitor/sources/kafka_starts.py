@@ -93,12 +93,15 @@ class Starts:
     def _before_cuts(
         self, stored: Mapping[StreamPartition, Position], begins: Mapping[StreamPartition, int]
     ) -> Mapping[StreamPartition, Position]:
-        """Move stored positions back that lie behind a cut, never before their log's beginning."""
-        cuts = {at: max(cut, begins[at]) for at, cut in self._cuts.items() if at in begins}
+        """Move stored positions back that lie behind a cut, never before their log's beginning.
+
+        A cut that the position has not reached is kept for the next time: what was read before it may be stored yet.
+        """
+        cuts = {at: max(cut, begins[at]) for at, cut in self._cuts.items() if at in begins and at in stored}
         behind = {at: cut for at, cut in cuts.items() if stored[at].next_offset > cut}
         for at, cut in behind.items():
             self._positions.reset(at, cut)
-        self._cuts.clear()
+            del self._cuts[at]
         return {**stored, **{at: Position(cut, None) for at, cut in behind.items()}}
 
     def _first_offset(self, partition: Any, known: Collection[str], begin: int) -> int:
@@ -107,6 +110,8 @@ class Starts:
 
     def _start_of(self, partition: Any, stored: Mapping[StreamPartition, Position], begin: int, end: int) -> Start:
         stream = self._stream_of(partition)
+        if stream not in stored:
+            raise SourceUnavailable(f"the topic {partition.topic} is being made anew at {self._client.servers}")
         offset = stored[stream].next_offset
         start = Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
         return msgspec.structs.replace(start, stored=offset)

@@ -93,7 +93,10 @@ class WaitingFiles:
         now = time.monotonic()
         if now >= deadline:
             return False
-        longest = min(deadline, self._next_scan) - now
+        until = (
+            self._next_scan if self._next_scan > now else now + LONGEST_WAIT_S
+        )  # due, but the caller had no use for it
+        longest = min(deadline, until) - now
         if self._hints.wait(max(0.0, min(longest, LONGEST_WAIT_S) if self._files else longest)) or self._files:
             self.scan_soon()
         return True

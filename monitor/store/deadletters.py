@@ -1,13 +1,14 @@
 """Refused records: kept with their bytes and the reason, looked at, put through again, thrown away."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, true, tuple_, update
 
 from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason
+from monitor.store.blanking import overwrite_in
 from monitor.store.database import Database, insert_into
 from monitor.store.schema import dead_letters
 from monitor.store.texts import storable
@@ -118,6 +119,7 @@ class Which:
     before: datetime | None = None
     source: str | None = None
     replayed: bool = False
+    through: int | None = None  # the highest number: those that came later are not meant
 
     @property
     def condition(self) -> ColumnElement[bool]:
@@ -132,6 +134,8 @@ class Which:
             given.append(columns.source == self.source)
         if self.replayed:
             given.append(columns.replayed_at.is_not(None))
+        if self.through is not None:
+            given.append(columns.dead_letter_id <= self.through)
         return and_(*given)
 
 
@@ -141,10 +145,22 @@ def count(db: Database, which: Which) -> int:
     return db.read(lambda connection: connection.execute(statement).scalar_one())
 
 
+def those_now(db: Database, which: Which) -> Which:
+    """The same without what comes from now on."""
+    last = db.read(lambda connection: connection.execute(select(func.max(dead_letters.c.dead_letter_id))).scalar())
+    return replace(which, through=last or 0)
+
+
 def purge(db: Database, which: Which) -> int:
-    """Delete them; returns how many."""
-    statement = delete(dead_letters).where(which.condition)
-    return db.run(lambda connection: connection.execute(statement).rowcount)
+    """Delete them, their bytes from SQLite's file and log too; returns how many."""
+
+    def work(connection: Connection) -> int:
+        overwrite_in(connection, [dead_letters.c.raw], which.condition)
+        return connection.execute(delete(dead_letters).where(which.condition)).rowcount
+
+    n = db.run(work)
+    db.drop_old_pages()
+    return n
 
 
 def mark_replayed(db: Database, ids: Iterable[int], now: datetime) -> int:

@@ -1,13 +1,13 @@
 """The daily rows that an evaluation needs: two statements for all its brands, however differently they stand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import msgspec
 from sqlalchemy import Connection, Date, Float, Text, TextualSelect, bindparam, column, text
 
 from monitor.alerts import DayRow, Rule
-from monitor.episodes import EpisodeState, Outline, first_day_deciding, first_day_needed
+from monitor.episodes import EpisodeState, Outline, first_day_deciding, first_day_needed, is_good
 from monitor.store.database import on_postgresql
 from monitor.store.many_brands import days_since
 from monitor.store.schema import daily_sentiment
@@ -58,7 +58,19 @@ def needed_rows_in(
         for brand, outline in outlines.items()
         if (first := first_day_deciding(remembered[brand], rules[brand], outline)) is not None
     }
-    rows: dict[str, list[DayRow]] = {brand: [] for brand in remembered}
+    rows: dict[str, list[DayRow]] = {brand: [] for brand in remembered} | _rows_in(connection, since, rules)
+    # A refresh elsewhere may have been committed since the outlines were read: a bad day is judged with all before it.
+    cut = {b: day for b, day in needed.items() if since.get(b, day) > day and not _are_good(rows[b], rules[b])}
+    return rows | (_rows_in(connection, cut, rules) if cut else {})
+
+
+def _are_good(rows: Sequence[DayRow], rule: Rule) -> bool:
+    return all(row.total < rule.min_posts or is_good(row.mean_pos, rule) for row in rows)
+
+
+def _rows_in(connection: Connection, since: Mapping[str, date], rules: Mapping[str, Rule]) -> dict[str, list[DayRow]]:
+    """The rows by day of each brand of `since` from its day on, by one statement."""
+    rows: dict[str, list[DayRow]] = {brand: [] for brand in since}
     statement = _ROWS_ON_POSTGRESQL if on_postgresql(connection) else _ROWS
     for row in connection.execute(statement, {"wanted": _wanted(since, rules)}).all():
         rows[row[0]].append(DayRow(*row))

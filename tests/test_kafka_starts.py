@@ -1,0 +1,74 @@
+"""Where reading begins, with a double of the client: what no broker can be made to do at a given moment."""
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from monitor.errors import SourceUnavailable
+from monitor.posts import StreamPartition
+from monitor.sources.kafka_starts import Starts
+from monitor.sources.memory import MemoryPositions
+
+ONE = TopicPartition("posts", 0)
+STREAM = StreamPartition("posts@X", 0)
+
+
+class OnePartition:
+    """A client of one partition, whose topic is called X until its ends are asked for if it is `made_anew`."""
+
+    servers = "broker:9092"
+
+    def __init__(self, *, made_anew: bool = False) -> None:
+        self.end = 150
+        self.made_anew = made_anew
+        self.id = "X"
+
+    def assignment(self) -> set[TopicPartition]:
+        return {ONE}
+
+    def all_partitions(self) -> list[TopicPartition]:
+        return [ONE]
+
+    def begins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        self.id = "Y" if self.made_anew else "X"
+        return dict.fromkeys(partitions, self.end)
+
+    def committed(self, _: TopicPartition) -> None:
+        return None
+
+    def topic_id(self, _: str) -> str:
+        return self.id
+
+
+def starts(client: Any, positions: MemoryPositions) -> Starts:
+    """Of the source `posts`."""
+    return Starts(client, positions, "posts")
+
+
+def test_a_topic_made_anew_in_the_middle_of_a_look_up_is_waited_for() -> None:
+    """Said as an outage, after which all is looked up again; it ended the daemon."""
+    positions = MemoryPositions()
+    client = OnePartition(made_anew=True)
+    found = starts(client, positions)
+    with pytest.raises(SourceUnavailable, match="posts is being made anew"):
+        found.find()
+    assert found.find()[ONE].stream == StreamPartition("posts@Y", 0)
+
+
+def test_a_cut_counts_until_the_position_has_been_put_back() -> None:
+    """A batch in hand when the log was cut may be stored after the look up: its position jumps over the cut."""
+    positions = MemoryPositions()
+    positions.offsets[STREAM] = 100
+    found = starts(OnePartition(), positions)
+    found.note_cut(STREAM, 120)
+    assert found.find()[ONE].offset == 100
+    positions.offsets[STREAM] = 150
+    assert found.find()[ONE].offset == 120
+    assert positions.offsets[STREAM] == 120
+    positions.offsets[STREAM] = 140
+    assert found.find()[ONE].offset == 140
