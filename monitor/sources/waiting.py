@@ -93,9 +93,8 @@ class WaitingFiles:
         now = time.monotonic()
         if now >= deadline:
             return False
-        until = (
-            self._next_scan if self._next_scan > now else now + LONGEST_WAIT_S
-        )  # due, but the caller had no use for it
+        # a scan that is due and was not made has no use now: whoever waits has a file in hand
+        until = self._next_scan if self._next_scan > now else now + LONGEST_WAIT_S
         longest = min(deadline, until) - now
         if self._hints.wait(max(0.0, min(longest, LONGEST_WAIT_S) if self._files else longest)) or self._files:
             self.scan_soon()
