@@ -83,14 +83,26 @@ def not_to_be_written(disk: Path, inbox: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def nothing_to_be_filed(disk: Path, inbox: Path) -> Iterator[None]:
+    """Files can be taken and read; only done/ is read-only."""
+    (disk / "done").mkdir(exist_ok=True)
+    with seen_at(disk / "done", inbox / "done", read_only=True):
+        yield
+
+
 Outage = Callable[[Path, Path], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize("when", ["before the file", "while it is read"])
 @pytest.mark.parametrize(
     ("outage", "why"),
-    [(without_room, "No space left"), (not_to_be_written, "Read-only file system")],
-    ids=["full", "read-only"],
+    [
+        (without_room, "No space left"),
+        (not_to_be_written, "Read-only file system"),
+        (nothing_to_be_filed, "Read-only file system"),
+    ],
+    ids=["full", "read-only", "done read-only"],
 )
 def test_a_daemon_waits_for_a_folder_that_cannot_be_written(
     small_disk: Path, tmp_path: Path, tiny_bundle: str, outage: Outage, why: str, when: str

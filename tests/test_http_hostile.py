@@ -259,6 +259,16 @@ def test_only_the_token_opens(given: bytes) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize(
+    "name", [b"127.0.0.1/livez?", b"localhost/livez#", b"localhost@other", b"other", b"localhost."]
+)
+def test_a_host_header_opens_no_path(server: HttpServer, name: bytes) -> None:
+    """A URL is made from it and the path together: what looks like the open path there must not pass for it."""
+    assert ask(server, get(b"/metrics")).startswith(b"HTTP/1.1 200")
+    wanted = get(b"/metrics").replace(b"Host: localhost", b"Host: " + name)
+    assert ask(server, wanted).startswith((b"HTTP/1.1 421", b"HTTP/1.1 400"))
+
+
 def test_the_token_is_compared_in_constant_time() -> None:
     """How long an answer takes must not tell how much of a guess is right: the token goes into `hmac.compare_digest`
     and into no other comparison.

@@ -21,7 +21,7 @@ class OnePartition:
     servers = "broker:9092"
 
     def __init__(self, *, made_anew: bool = False) -> None:
-        self.end = 150
+        self.begin, self.end = 0, 150
         self.made_anew = made_anew
         self.id = "X"
 
@@ -32,7 +32,7 @@ class OnePartition:
         return [ONE]
 
     def begins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, 0)
+        return dict.fromkeys(partitions, self.begin)
 
     def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         self.id = "Y" if self.made_anew else "X"
@@ -72,3 +72,17 @@ def test_a_cut_counts_until_the_position_has_been_put_back() -> None:
     assert positions.offsets[STREAM] == 120
     positions.offsets[STREAM] = 140
     assert found.find()[ONE].offset == 140
+
+
+def test_a_gap_is_counted_once() -> None:
+    """Every rebalance meets it again until a save has moved the position behind it."""
+    positions, client = MemoryPositions(), OnePartition()
+    positions.offsets[STREAM] = 100
+    found = starts(client, positions)
+    client.begin = 130
+    met = [found.find()[ONE] for _ in range(2)]
+    client.begin = 140  # more went before anything was stored
+    met.append(found.find()[ONE])
+    positions.offsets[STREAM] = 145
+    met.append(found.find()[ONE])
+    assert [(start.offset, start.n_missed) for start in met] == [(130, 30), (130, 0), (140, 10), (145, 0)]

@@ -40,6 +40,7 @@ class Starts:
         self._positions = positions
         self._source = source
         self._cuts: dict[StreamPartition, int] = {}
+        self._gone_to: dict[StreamPartition, int] = {}  # the end of the gap that was counted last
         self._met: set[str] = set()  # topics that the store has known: a store that no longer does was set back
 
     def find(self) -> dict[Any, Start]:
@@ -129,9 +130,14 @@ class Starts:
         return found
 
     def _after_gap(self, stream: StreamPartition, offset: int, begin: int, end: int) -> Start:
-        extra = self._place(stream, offset) | {"earliest": begin, "missed": begin - offset}
-        log.warning("records were deleted from Kafka before they were read", extra=extra)
-        return Start(stream, begin, end, begin - offset)
+        """Begin behind it. The stored position follows with the next save, so a gap is met again at each rebalance
+        until then; it is counted once."""
+        n_missed = begin - min(max(offset, self._gone_to.get(stream, offset)), begin)
+        if n_missed:
+            extra = self._place(stream, offset) | {"earliest": begin, "missed": n_missed}
+            log.warning("records were deleted from Kafka before they were read", extra=extra)
+        self._gone_to[stream] = begin
+        return Start(stream, begin, end, n_missed)
 
     def _place(self, stream: StreamPartition, offset: int) -> dict[str, object]:
         return {"source": self._source, "stream": stream.stream, "partition": stream.partition, "offset": offset}
