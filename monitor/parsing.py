@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from monitor.config import SourceSection
+from monitor.identity import content_hash_of, key_of_id, key_of_message, key_of_row
 from monitor.moments import EARLIEST, moment_reader
-from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, Record, bytes_hash_of, content_hash_of, key_of
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, Record
 
 log = logging.getLogger(__name__)
 
@@ -125,18 +126,12 @@ class Parser:
         user_id, brand = _user_id_of(fields.user_id), self._brand_of(fields.brand)
         content_hash = content_hash_of(created_at, user_id, text)
         if id_ is not None:
-            post_key = key_of("id", self._id_space, brand, id_)
+            post_key = key_of_id(self._id_space, brand, id_)
         elif count_equal is None:
-            place = arrival.place
-            bytes_hash = bytes_hash_of(arrival.raw)
-            post_key = key_of(
-                "kafka", self._id_space, place.stream, str(place.partition), str(place.offset), bytes_hash
-            )
+            post_key = key_of_message(self._id_space, arrival.place, arrival.raw)
         else:
             occurrence = count_equal(hash((brand, content_hash)))
-            post_key = key_of(
-                "row", self._id_space, brand, created_at.isoformat(), user_id or "", text, str(occurrence)
-            )
+            post_key = key_of_row(self._id_space, brand, created_at, user_id, text, occurrence)
         return Post(
             post_key, content_hash, self.source, arrival.place, arrival.label, brand, id_, created_at,
             created_at.astimezone(self._zone).date(), user_id, _lang_of(fields.lang), text, arrival.raw, arrival.line,

@@ -4,7 +4,6 @@ network."""
 from collections.abc import Sequence
 from datetime import date, datetime
 from enum import StrEnum
-from hashlib import blake2b
 
 import msgspec
 
@@ -52,7 +51,7 @@ class StreamPartition(msgspec.Struct, frozen=True, gc=False):
 class Post(msgspec.Struct, frozen=True, gc=False):
     """One accepted record. Every later stage takes any Post without raising."""
 
-    post_key: str  # what makes it count once: 32 hex digits, see `key_of`
+    post_key: str  # what makes it count once: see identity.py
     content_hash: str  # 16 hex digits over created_at, user_id and text: tells a duplicate from an id conflict
     source: str
     place: Place
@@ -134,27 +133,3 @@ class Saved(msgspec.Struct, frozen=True):
     n_seen_before: int
     refused: dict[Reason, int]  # dead letters of this batch by reason, those found while saving included
     conflicts: tuple[DeadLetter, ...] = ()  # the ones found while saving (id_conflict, too_many_brands)
-
-
-def key_of(*parts: str) -> str:
-    """A post's key: BLAKE2b-128 over the parts, each preceded by its length so that no two lists of parts collide."""
-    framed = b""
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        framed += len(encoded).to_bytes(4, "big") + encoded
-    return blake2b(framed, digest_size=16).hexdigest()
-
-
-def bytes_hash_of(raw: bytes) -> str:
-    """32 hex digits over a message as it came, part of its key where it has no id.
-
-    Brokers that lost the end of a log give its offsets to other messages: those are other posts. A message that comes
-    again has the same bytes, also where the configuration reads other fields of it by now, which its content_hash would
-    take for another one.
-    """
-    return blake2b(raw, digest_size=16).hexdigest()
-
-
-def content_hash_of(created_at: datetime, user_id: str | None, text: str) -> str:
-    """16 hex digits that tell whether two records with the same id say the same."""
-    return key_of(created_at.isoformat(), "" if user_id is None else "u" + user_id, text)[:16]

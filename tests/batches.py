@@ -8,6 +8,7 @@ import msgspec
 from doubles import score_of
 from sqlalchemy import Connection, select, text
 
+from monitor.identity import content_hash_of, key_of_id, key_of_message
 from monitor.posts import (
     Batch,
     DeadLetter,
@@ -18,8 +19,6 @@ from monitor.posts import (
     Score,
     ScoredBatch,
     StreamPartition,
-    content_hash_of,
-    key_of,
 )
 from monitor.store.database import Database
 from monitor.store.saving import SaveRules
@@ -54,11 +53,11 @@ def post(
     """One accepted record at `offset` of partition 0."""
     id_ = f"id-{offset}" if id == "" else id
     created_at = datetime(day.year, day.month, day.day, 9, tzinfo=UTC) + timedelta(seconds=offset % 3600)
-    key = key_of("kafka", source, stream, "0", str(offset)) if id_ is None else key_of("id", source, brand, id_)
     content_hash = content_hash_of(created_at, user_id, text)
     label = f"{stream}:0:{offset}"
     raw = text.encode("utf-8", "replace")
     place = Place(stream, 0, offset)
+    key = key_of_message(source, place, b"") if id_ is None else key_of_id(source, brand, id_)
     return Post(key, content_hash, source, place, label, brand, id_, created_at, day, user_id, lang, text, raw)
 
 

@@ -21,11 +21,11 @@ MAX_SLOWER = 0.15
 MAX_GROWTH_MIB = 10.0
 MAX_TURN_MS = 100.0
 
-#: rows as the saver writes them, with keys as random as its own
+#: rows as the saver writes them, with keys like its own for ids that count up
 _FILL = """
 INSERT INTO posts (post_key, source, position, brand, id, created_at, day, user_id, lang, text,
   pos_prob, pred, label, p_negative, p_neutral, p_positive, model, scored_at, content_hash)
-SELECT md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n %% 20, 'f' || n,
+SELECT 'f' || n || '-' || md5('fill ' || n), 'fill', 'fill:0:' || n, 'brand ' || n %% 20, 'f' || n,
   now() - n * interval '1 second',
   (now() - n * interval '1 second')::date, 'u' || n %% 5000, NULL, repeat(md5(n::text), 2),
   round(random()::numeric, 6), 1, 'neutral', 0.2, 0.5, 0.3, 'fill@0', now(), left(md5(n::text), 16)
@@ -35,7 +35,7 @@ _FILL_SQLITE = """
 INSERT INTO posts (post_key, source, position, brand, id, created_at, day, user_id, lang, text,
   pos_prob, pred, label, p_negative, p_neutral, p_positive, model, scored_at, content_hash)
 WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last)
-SELECT key_of(n), 'fill', 'fill:0:' || n, 'brand ' || n % 20, 'f' || n,
+SELECT 'f' || n || '-' || key_of(n), 'fill', 'fill:0:' || n, 'brand ' || n % 20, 'f' || n,
   strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || n || ' seconds') || '000', date('now', '-' || n || ' seconds'),
   'u' || n % 5000, NULL, key_of(n) || key_of(n + 1), abs(random() % 1000000) / 1000000.0, 1, 'neutral', 0.2, 0.5, 0.3,
   'fill@0', strftime('%Y-%m-%d %H:%M:%f', 'now') || '000', substr(key_of(n), 1, 16)

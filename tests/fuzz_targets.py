@@ -5,6 +5,7 @@ Each `check_` takes any bytes; AssertionError says which promise is broken, and 
 
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -93,7 +94,7 @@ def check_record(record: Record) -> None:
     assert record.brand == storable(record.brand) == unicodedata.normalize("NFC", record.brand).strip()
     assert EARLIEST <= record.created_at <= NOW + timedelta(days=1)
     assert record.created_at.utcoffset() == timedelta(0)
-    assert len(record.post_key) == 32
+    assert re.fullmatch("[0-9A-Za-z]{0,12}-[0-9a-f]{32}", record.post_key)
     for text in (record.text, record.id, record.user_id, record.lang):
         stored = storable(text or "")
         assert "\0" not in stored

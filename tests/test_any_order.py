@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from monitor.config import AlertsSection, Config
-from monitor.posts import Place, Post, Reason, Record, Score, content_hash_of
+from monitor.identity import content_hash_of
+from monitor.posts import Place, Post, Reason, Record, Score
 from monitor.store import daily, evaluation
 from monitor.store.database import Database
 from monitor.store.saving import Saver

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import SourceSection
+from monitor.identity import content_hash_of, key_of_id, key_of_message, key_of_row
 from monitor.parsing import Arrival, Fields, Parser
-from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason, bytes_hash_of, content_hash_of, key_of
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Place, Post, Reason
 
 NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
 STREAM = "posts@1d"
@@ -69,12 +70,13 @@ def test_a_message_becomes_a_post() -> None:
 def test_keys_are_made_of_the_identity() -> None:
     """An id counts once in its id_space and brand; without one it is the place, and the bytes there."""
     good = json.dumps(GOOD).encode()
-    assert post(id=5, brand="b").post_key == key_of("id", "posts", "b", "5")
-    assert post(parser(id_space="all"), id="5", brand="b").post_key == key_of("id", "all", "b", "5")
-    assert post(parser(id_space="all")).post_key == key_of("kafka", "all", STREAM, "2", "7", bytes_hash_of(good))
+    place = Place(STREAM, 2, 7)
+    assert post(id=5, brand="b").post_key == key_of_id("posts", "b", "5")
+    assert post(parser(id_space="all"), id="5", brand="b").post_key == key_of_id("all", "b", "5")
+    assert post(parser(id_space="all")).post_key == key_of_message("all", place, good)
     for blank in ("", "  ", "\t"):
         sent = json.dumps(GOOD | {"id": blank}).encode()
-        assert post(id=blank).post_key == key_of("kafka", "posts", STREAM, "2", "7", bytes_hash_of(sent))
+        assert post(id=blank).post_key == key_of_message("posts", place, sent)
 
 
 def test_a_message_at_a_known_place_is_known_by_its_bytes() -> None:
@@ -93,10 +95,10 @@ def test_a_message_at_a_known_place_is_known_by_its_bytes() -> None:
 
 def test_a_row_without_id_is_its_content_and_occurrence() -> None:
     """Equal rows of one file differ by their number; the file's name and row play no part."""
-    moment = "2026-11-20T09:00:00+00:00"
-    assert row(parser(), 0).post_key == key_of("row", "posts", "acme", moment, "", "Lovely", "0")
-    assert row(parser(), 3, user_id="u").post_key == key_of("row", "posts", "acme", moment, "u", "Lovely", "3")
-    assert row(parser(), 3, id="x").post_key == key_of("id", "posts", "acme", "x")
+    moment = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    assert row(parser(), 0).post_key == key_of_row("posts", "acme", moment, None, "Lovely", 0)
+    assert row(parser(), 3, user_id="u").post_key == key_of_row("posts", "acme", moment, "u", "Lovely", 3)
+    assert row(parser(), 3, id="x").post_key == key_of_id("posts", "acme", "x")
     assert row(parser(), created_at="2026-11-20T10:00+01:00").post_key == row(parser()).post_key
 
 

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from batches import post
 from daemon_process import free_port, wait_until, write_config
 from fixtures_postgres import PostgresServer
 from forked_daemon import ForkedDaemon
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, MetaData, insert, inspect, select, text
 from sqlalchemy.dialects import sqlite
 
 from monitor.errors import ConfigError
+from monitor.identity import key_of_row
 from monitor.store import migrate
 from monitor.store.database import Database
 from monitor.store.schema import metadata
@@ -119,6 +121,43 @@ def test_every_released_schema_comes_up_with_its_rows(
             table: [True] for table in before
         }
         assert db.read(differences) == []
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_keys_of_older_schemas_become_those_of_this_program(
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    open_database: Callable[[str], Database],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each post's hash gets what orders it in front, so that what comes again is known; a few at a time."""
+    posts = [post(n, id=id_) for n, id_ in enumerate(["1861234567890123456", "t:9/é\t5", "😀", "", None])]
+    rows = {key_of_row("posts", "acme", MORNING, None, f"text {n}", 0): f"0123456789ab:{n}" for n in range(20)}
+    keys = {one.post_key: (one.id, one.label_of_place, one.created_at) for one in posts}
+    keys |= {key: (None, label, MORNING) for key, label in rows.items()}
+    assert {key.partition("-")[0] for key in keys} == {"186123456789", "5", "", "id3", "000000000004", "2611200900"}
+    url = f"sqlite:///{tmp_path}/old.db" if kind == "sqlite" else request.getfixturevalue("postgres_server").create()
+    db = open_database(url)
+    db.run(lambda connection: upgrade_to(connection, "0002"))
+    db.run(lambda connection: fill_posts(connection, keys))
+    script = ScriptDirectory(str(Path(migrate.__file__).with_name("migrations"))).get_revision("0003")
+    monkeypatch.setattr(script.module, "POSTS_AT_ONCE", 7)
+    assert migrate.upgrade(db)
+    found = db.read(lambda connection: connection.execute(select(metadata.tables["posts"].c.post_key)).scalars().all())
+    assert sorted(found) == sorted(keys)
+
+
+def fill_posts(connection: Connection, keys: dict[str, tuple[str | None, str, datetime]]) -> None:
+    """Posts as they were stored when a key was its hash alone."""
+    posts = tables_of(connection).tables["posts"]
+    values = {int: 1, float: 0.5, str: "x", bytes: b"x", date: MORNING.date(), datetime: MORNING}
+    blank = {column.name: values[column.type.python_type] for column in posts.c}
+    rows = [
+        {"post_key": key[-32:], "id": id_, "position": position, "created_at": created_at}
+        for key, (id_, position, created_at) in keys.items()
+    ]
+    connection.execute(insert(posts), [blank | row for row in rows])
 
 
 def released() -> list[str]:

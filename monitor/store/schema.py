@@ -63,7 +63,7 @@ def column(name: str, kind: Any, comment: str, **options: Any) -> Column[Any]:
 posts = Table(
     "posts",
     metadata,
-    column("post_key", Text, "What makes the post count once: a hash of its identity", primary_key=True),
+    column("post_key", Text, "What makes the post count once: what orders it, then a hash", primary_key=True),
     column("source", Text, "Name of the source it came from"),
     column("position", Text, "Where it lay there: topic:partition:offset, or file hash:row"),
     column("brand", Text, "The brand it is counted under"),
