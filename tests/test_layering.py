@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cautions", "messages", "parsing", "pipeline", "http", "slack_answers"),
     ("lanes", "settings"),
     ("batching", "config_file", "config_problems", "episodes", "health", "scorer"),
-    ("alerts", "corrections", "drivers", "protocols"),
+    ("alerts", "corrections", "drivers", "identity", "protocols"),
     ("aggregates", "config", "errors", "posts", "quotes", "simulator"),  # nouns and pure rules
     # know nothing of posts
     (
