@@ -18,3 +18,12 @@ def limit_arenas() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_ARENAS)
     except (AttributeError, OSError, TypeError):
         log.debug("the C library has no mallopt")
+
+
+def give_back_freed() -> None:
+    """Give memory that was freed back to the system, as after a start that needed much for a moment. Elsewhere nothing
+    happens."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        log.debug("the C library has no malloc_trim")

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any, TextIO, TypeVar
 
 from monitor import cautions, logs, metrics, settings
-from monitor.allocator import limit_arenas
+from monitor.allocator import give_back_freed, limit_arenas
 from monitor.batching import BatchLimits
 from monitor.clocks import JumpWatch
 from monitor.config import Config, DropFolderSection, KafkaSection
@@ -95,6 +95,7 @@ class Daemon:
             scoring.bundle, scoring.device, self.config.base_dir, skip_other_languages=skip, metrics=self.metrics
         )
         self.scorer = scorer
+        give_back_freed()  # 90 MiB: weights are unpacked on the way to the tables of the engine
         self.metrics.model.labels(scorer.model, scorer.bundle.device).set(1)
         self.health.up("bundle", f"{scorer.model} on {scorer.bundle.device}")
         log.info(
