@@ -5,15 +5,13 @@ index, a batch touches few of its pages, and its cost does not grow with the tab
 UUIDs) still count once, at the price of a page for each post.
 """
 
-import re
 from datetime import datetime
 from hashlib import blake2b
+from itertools import islice
 
 from monitor.posts import Place
 
 ORDER_CHARS = 12  #: of an id are in front of the hash
-
-_NOT_PLAIN = re.compile("[^0-9A-Za-z]")
 
 
 def key_of_id(id_space: str, brand: str, id_: str) -> str:
@@ -61,7 +59,8 @@ def hash_of(*parts: str) -> str:
 
 
 def _order_of_id(id_: str) -> str:
-    """The first letters and digits behind its last / or :, where addresses and typed ids have what varies."""
+    """The first letters and digits behind its last / : or _, where addresses, typed and joined ids have what varies."""
     if not (id_.isascii() and id_.isalnum()):
-        id_ = _NOT_PLAIN.sub("", re.split("[/:]", id_)[-1])
+        tail = id_[1 + max(id_.rfind(mark) for mark in "/:_") :]
+        return "".join(islice((char for char in tail if char.isascii() and char.isalnum()), ORDER_CHARS))
     return id_[:ORDER_CHARS]

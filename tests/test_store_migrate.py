@@ -18,6 +18,7 @@ from fixtures_postgres import PostgresServer
 from forked_daemon import ForkedDaemon
 from sqlalchemy import Connection, MetaData, insert, inspect, select, text
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import IntegrityError
 
 from monitor.errors import ConfigError
 from monitor.identity import key_of_row
@@ -148,13 +149,28 @@ def test_keys_of_older_schemas_become_those_of_this_program(
     assert sorted(found) == sorted(keys)
 
 
-def fill_posts(connection: Connection, keys: dict[str, tuple[str | None, str, datetime]]) -> None:
-    """Posts as they were stored when a key was its hash alone."""
+@pytest.mark.postgres
+def test_a_replica_of_an_older_program_counts_nothing_under_old_keys(
+    postgres_server: PostgresServer, open_database: Callable[[str], Database]
+) -> None:
+    """It was up while another one migrated: its next post is refused, and at its next start so is the program."""
+    db = open_database(postgres_server.create())
+    migrate.upgrade(db)
+    key = post(1).post_key
+    with pytest.raises(IntegrityError, match="ck_posts_post_key_is_ordered"):
+        db.run(lambda connection: fill_posts(connection, {key[-32:]: ("id-1", "posts:0:1", MORNING)}))
+    db.run(lambda connection: fill_posts(connection, {key: ("id-1", "posts:0:1", MORNING)}, whole=True))
+
+
+def fill_posts(
+    connection: Connection, keys: dict[str, tuple[str | None, str, datetime]], *, whole: bool = False
+) -> None:
+    """Posts as they were stored when a key was its hash alone, or with `whole` keys."""
     posts = tables_of(connection).tables["posts"]
     values = {int: 1, float: 0.5, str: "x", bytes: b"x", date: MORNING.date(), datetime: MORNING}
     blank = {column.name: values[column.type.python_type] for column in posts.c}
     rows = [
-        {"post_key": key[-32:], "id": id_, "position": position, "created_at": created_at}
+        {"post_key": key if whole else key[-32:], "id": id_, "position": position, "created_at": created_at}
         for key, (id_, position, created_at) in keys.items()
     ]
     connection.execute(insert(posts), [blank | row for row in rows])

@@ -59,7 +59,6 @@ class KafkaTopics:
     ) -> None:
         """Certificate paths are relative to `base_dir`. Raises ConfigError for options that cannot work."""
         self.name = section.name
-        self.n_missed = 0  # records that were gone from the log before they were read
         self._parser = parser
         self._positions = positions
         self._clock = clock
@@ -81,6 +80,11 @@ class KafkaTopics:
     def n_refused_commits(self) -> int:
         """Commits that the group did not take; harmless, positions are in SQL."""
         return self._commits.n_refused
+
+    @property
+    def n_missed(self) -> int:
+        """Records that were gone from the log before they were read."""
+        return self._starts.n_missed
 
     # ---- protocols.Source ----------------------------------------------------------------------------------------
 
@@ -215,7 +219,6 @@ class KafkaTopics:
             raise
         for partition, start in starts.items():
             self._client.seek(partition, start.offset)
-            self.n_missed += start.n_missed
         self._progress.begin(starts)
         self._sought = generation
 
@@ -230,7 +233,6 @@ class KafkaTopics:
                 start = self._starts.nearest(partition, stream, offset)
                 self._client.seek(partition, start.offset)
                 self._progress.jump(partition, start.offset)
-                self.n_missed += start.n_missed
 
     def _note_cuts(self, divergent: Mapping[Any, Any]) -> None:
         """Logs that were cut behind our position, and where (None: not known): all is sought again."""

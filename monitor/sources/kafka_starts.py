@@ -22,13 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Start(msgspec.Struct, frozen=True):
-    """The first offset to read, the log's end when that was decided, how many records were gone already, and the
-    position that the store has at least (None: it was moved, and may be anywhere)."""
+    """The first offset to read, the log's end when that was decided, and the position that the store has at least
+    (None: it was moved, and may be anywhere)."""
 
     stream: StreamPartition
     offset: int
     end: int
-    n_missed: int = 0
     stored: int | None = None
 
 
@@ -40,7 +39,7 @@ class Starts:
         self._positions = positions
         self._source = source
         self._cuts: dict[StreamPartition, int] = {}
-        self._gone_to: dict[StreamPartition, int] = {}  # the end of the gap that was counted last
+        self.n_missed = 0  # records that were gone from the log before they were read
         self._met: set[str] = set()  # topics that the store has known: a store that no longer does was set back
 
     def find(self) -> dict[Any, Start]:
@@ -115,7 +114,7 @@ class Starts:
             raise SourceUnavailable(f"the topic {partition.topic} is being made anew at {self._client.servers}")
         offset = stored[stream].next_offset
         start = Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
-        return msgspec.structs.replace(start, stored=offset)
+        return msgspec.structs.replace(start, stored=start.offset)
 
     def _stream_of(self, partition: Any) -> StreamPartition:
         return StreamPartition(f"{partition.topic}@{self._topic_id(partition.topic)}", partition.partition)
@@ -130,14 +129,12 @@ class Starts:
         return found
 
     def _after_gap(self, stream: StreamPartition, offset: int, begin: int, end: int) -> Start:
-        """Begin behind it. The stored position follows with the next save, so a gap is met again at each rebalance
-        until then; it is counted once."""
-        n_missed = begin - min(max(offset, self._gone_to.get(stream, offset)), begin)
-        if n_missed:
-            extra = self._place(stream, offset) | {"earliest": begin, "missed": n_missed}
-            log.warning("records were deleted from Kafka before they were read", extra=extra)
-        self._gone_to[stream] = begin
-        return Start(stream, begin, end, n_missed)
+        """Begin behind it, and move the stored position there: neither a rebalance nor a restart counts it again."""
+        self._positions.reset(stream, begin)
+        self.n_missed += begin - offset
+        extra = self._place(stream, offset) | {"earliest": begin, "missed": begin - offset}
+        log.warning("records were deleted from Kafka before they were read", extra=extra)
+        return Start(stream, begin, end)
 
     def _place(self, stream: StreamPartition, offset: int) -> dict[str, object]:
         return {"source": self._source, "stream": stream.stream, "partition": stream.partition, "offset": offset}

@@ -133,7 +133,7 @@ def _candidates_in(connection: Connection, alert: PlannedAlert) -> list[Candidat
     query = (
         select(posts.c.text, posts.c.user_id)
         .where(of_day)
-        .order_by(posts.c.pos_prob, posts.c.post_key)
+        .order_by(posts.c.pos_prob, posts.c.content_hash, posts.c.post_key)
         .limit(_MAX_CANDIDATES)
     )
     return [Candidate(text, user_id) for text, user_id in connection.execute(query) if text]

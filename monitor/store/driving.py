@@ -31,7 +31,12 @@ def _posts_in(connection: Connection, days: Sequence[DayRow], share: float) -> I
 
 
 def _most_negative(row: DayRow, limit: int) -> Select[Any]:
-    """By ix_posts_day_brand_pos_prob; the key settles what has one score."""
+    """By ix_posts_day_brand_pos_prob; their hash, which favours none, settles what has one score."""
     of_day = (posts.c.day == row.day) & (posts.c.brand == row.brand) & posts.c.pos_prob.is_not(None)
     words = func.substr(posts.c.text, 1, MAX_TEXT_CHARS).label("text")
-    return select(words, posts.c.user_id).where(of_day).order_by(posts.c.pos_prob, posts.c.post_key).limit(limit)
+    return (
+        select(words, posts.c.user_id)
+        .where(of_day)
+        .order_by(posts.c.pos_prob, posts.c.content_hash, posts.c.post_key)
+        .limit(limit)
+    )

@@ -52,9 +52,9 @@ def sqlite_engine(url: URL) -> Engine:
         )
         # synchronous: with less, a power cut takes back what was committed, after its file was moved or its alert sent
         # secure_delete: what is forgotten is overwritten, not only unlinked (sqlite.org/pragma.html)
-        # cache_size in KiB: keys are random, and the default of 2 MiB thrashes from a million posts on
-        # wal_autocheckpoint in pages: at the default of 4 MiB each batch of a full store, which touches a page a post,
-        # was copied into the file at once, with two more syncs
+        # cache_size in KiB: keys of random ids touch a page a post, and the default of 2 MiB thrashes from a million on
+        # wal_autocheckpoint in pages: at the default of 4 MiB nearly every batch of such a store was copied into the
+        # file at once, with two more syncs
         pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
         for pragma in (*pragmas, "wal_autocheckpoint=16000"):
             connection.execute(f"PRAGMA {pragma}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -88,6 +89,8 @@ posts = Table(
     column("scored_at", UtcDateTime, "When it was scored, UTC"),
     column("content_hash", Text, "Hash of created_at, user_id and text: tells a duplicate from an id conflict"),
     Index("ix_posts_day_brand_pos_prob", "day", "brand", "pos_prob"),
+    # hashes alone were the keys of schemas before 0003: a replica of such a program must not count posts anew
+    CheckConstraint("strpos(post_key, '-') > 0", name="ck_posts_post_key_is_ordered").ddl_if(dialect="postgresql"),
     comment="One row per accepted post, counted exactly once",
 )
 
