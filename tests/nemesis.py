@@ -149,8 +149,11 @@ class Nemesis:
             replica.start(f"insert:{choice.randint(1, 20)}:STOP")
             if replica.is_frozen_by(time.monotonic() + 30):
                 self._ground.faults["frozen in an open transaction"] += 1
-            self._rest(choice, SESSION_S + 2, LONGEST_FREEZE_S)
-            replica.daemon.send(signal.SIGCONT)
+                self._rest(choice, SESSION_S + 2, LONGEST_FREEZE_S)
+                replica.daemon.send(signal.SIGCONT)
+            else:  # it would stop itself later, and nobody would wake it
+                replica.kill()
+                replica.start()
 
     def stop_a_replica(self, choice: random.Random) -> None:
         """SIGTERM and a new one: two rebalances, and the promise to leave in time even where something is away."""
