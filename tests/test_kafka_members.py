@@ -5,6 +5,7 @@ offsets that do not move, lag that never ends.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from monitor.errors import StoreUnavailable, TooManyRefused
 from monitor.posts import Batch, Record, Saved, StreamPartition
 from monitor.sources.kafka import KafkaTopics
+from monitor.sources.kafka_client import Client
 from monitor.sources.kafka_progress import Progress
 from monitor.sources.kafka_starts import Start
 
@@ -86,6 +88,22 @@ def test_a_member_that_was_thrown_out_comes_back(make_feed: Callable[..., KafkaF
     feed.source.rewind()  # whatever those polls brought
     assert texts_of(feed.read(2)) == ["1", "2"]
     wait_for(lambda: (feed.poll(), group_offset(feed))[1], lambda offset: offset == 2)
+
+
+def test_a_member_that_hangs_holds_no_one_up_for_long(make_feed: Callable[..., KafkaFeed]) -> None:
+    """Its client lives and sends heartbeats, but nobody polls: the group waits for it as long as a member may be silent
+    (a minute unless configured), then another one reads.
+    """
+    assert Client(make_feed().section, None, Path())._config["max_poll_interval_ms"] == 60_000
+    feed = make_feed(max_poll_interval_ms=int(POLL_INTERVAL_S * 1000))
+    feed.put("1")
+    assert texts_of(feed.next(1).records) == ["1"]
+    other = feed.make()
+    try:
+        other.open()
+        assert texts_of(wait_for(lambda: batch_of(other).records, bool, 5 * POLL_INTERVAL_S)) == ["1"]
+    finally:
+        other.close()
 
 
 def test_a_rebalance_while_records_are_held_back(make_feed: Callable[..., KafkaFeed]) -> None:

@@ -41,6 +41,9 @@ CLOSE_S = 2.0
 _DEFAULTS: Mapping[str, Any] = {
     "bootstrap_timeout_ms": 5_000,  # longest wait for a first broker
     "session_timeout_ms": 15_000,  # a killed replica's partitions are taken over after this
+    # brokers let a rebalance wait so long for a member that lives and does not rejoin, and a request to join lasts so
+    # long: with the default of five minutes one hanging replica stops all
+    "max_poll_interval_ms": 60_000,
     "request_timeout_ms": 20_000,
     "reconnect_backoff_max_ms": 2_000,  # a broker that comes back is noticed soon
     "metadata_max_age_ms": 10_000,  # so are new and re-created topics
