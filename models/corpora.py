@@ -134,6 +134,8 @@ def load_csv(path: Path) -> Corpus:
         if not row["text"].strip():
             raise CorpusError(f"{path} line {line}: the text is empty")
         rows.append((row["text"], row["label"]))
+    if not rows:
+        raise CorpusError(f"{path} has no posts")
     if len({label for _, label in rows}) < 2:
         raise CorpusError(f"{path} has posts of fewer than two classes")
     return corpus_of(rows)

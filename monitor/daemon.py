@@ -183,9 +183,11 @@ class Daemon:
         if self.jobs is None:
             return
         try:
+            if self.role != "ingest":
+                self.jobs.refresh_days()
             instances.remove(self.db, self.jobs.instance)
         except Unavailable:
-            log.debug("the store is away; our sign of life expires by itself")
+            log.debug("the store is away; days are refreshed by the next start, our sign of life expires by itself")
 
     def _limits(self) -> BatchLimits:
         scoring = self.config.scoring

@@ -79,6 +79,11 @@ class Jobs:
             if not self._is_held():
                 self.evaluate()
 
+    def refresh_days(self) -> None:
+        """Recompute the daily rows that changed, nothing more: the daemon stops, and another may be long in coming."""
+        with self._refresh_lock:
+            daily.refresh(self._db, self._clock())
+
     def refresh_and_evaluate(self) -> None:
         """Both at once: everything there was has been read (`run --once`)."""
         with self._refresh_lock:

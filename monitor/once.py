@@ -26,7 +26,8 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
         daemon.wait_for("store", daemon.open_store, wait_s)
         daemon.wait_for("store", daemon.build, wait_s)
         if daemon.jobs is None:
-            return 0  # a signal came while the store was awaited
+            _say_stopped()  # while the store was awaited
+            return 0
         for lane in daemon.lanes:
             _read_all(daemon, lane, wait_s)
         delivered = _finish(daemon, wait_s)
@@ -38,6 +39,8 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
     finally:
         daemon.stop()
     say_counts(daemon.lanes)
+    if daemon.is_stopping:
+        _say_stopped()
     return exit_code_of(daemon.lanes, delivered=delivered)
 
 
@@ -78,6 +81,10 @@ def _finish(daemon: "Daemon", wait_s: float) -> bool:
             return False
         time.sleep(0.2)
     return True
+
+
+def _say_stopped() -> None:
+    _say("stopped by a signal, perhaps before the end: the next run goes on from here")
 
 
 def say_counts(lanes: Sequence[Lane]) -> None:

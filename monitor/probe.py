@@ -6,7 +6,7 @@ from pathlib import Path
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.errors import SourceUnavailable
 from monitor.settings import Secrets
-from monitor.sources.folders import is_wanted
+from monitor.sources.folders import PROCESSING, is_wanted
 
 
 def look_at(source: DropFolderSection | KafkaSection, config: Config, secrets: Secrets) -> str:
@@ -26,7 +26,11 @@ def look_at(source: DropFolderSection | KafkaSection, config: Config, secrets: S
 
 
 def n_waiting_files(folder: Path) -> int:
-    """Files that a drop folder would take; 0 where it cannot be read."""
+    """Files that a drop folder would take, and those it has begun to read; 0 where it cannot be read."""
+    return _n_files(folder) + _n_files(folder / PROCESSING)
+
+
+def _n_files(folder: Path) -> int:
     try:
         with os.scandir(folder) as entries:
             return sum(is_wanted(entry.name) and entry.is_file(follow_symlinks=False) for entry in entries)
@@ -44,4 +48,5 @@ def _look_at_folder(folder: Path) -> str:
         )
     if parent != folder:
         return f"{folder} is made at the first start"
-    return f"{folder}: {n_waiting_files(folder)} files wait"
+    n_begun = _n_files(folder / PROCESSING)
+    return f"{folder}: {n_waiting_files(folder)} files wait{f', {n_begun} half read' if n_begun else ''}"

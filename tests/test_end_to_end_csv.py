@@ -1,10 +1,12 @@
 """CSV files through the whole daemon: every row once, in the right day, equal to pandas on the input and the scores."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from cli_runs import Cli
 from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
 from forked_daemon import ForkedDaemon
@@ -47,6 +49,32 @@ def test_a_file_is_counted_as_pandas_counts_it(
     check_days(url_in(folder), posts(url_in(folder)))
     (report,) = (folder / "inbox" / "done").glob("*-posts-corrected.csv.report.txt")
     assert f"rows counted:     10\nrows seen before: {N_ROWS - 10}\nrows refused:     0\n" in report.read_text()
+
+
+def test_days_are_right_when_the_daemon_has_stopped(folder: Path, tiny_bundle: str) -> None:
+    """Whoever drops a file, sees it done and stops the daemon has its days, however rarely it refreshes; one that was
+    killed leaves them to its next start, and `report` says so.
+    """
+    config = write_config(folder, scoring={"bundle": tiny_bundle}, schedule={"refresh_s": 3600})
+    for number, is_killed in enumerate((True, False)):
+        with ForkedDaemon(config) as daemon:
+            daemon.wait_ready()
+            wait_until(lambda: daemon.ask("/readyz")[0] == 200, "the first refresh, with nothing to do")
+            before = n_posts(url_in(folder))
+            drop(folder, f"posts-{number}.csv", csv_bytes(rows(300, seed=number)))
+            wait_until(partial(has_grown, url_in(folder), before + 300), "the posts")
+            if is_killed:
+                daemon.kill()
+            else:
+                assert daemon.stop() == 0
+        assert is_refreshed(url_in(folder)) != is_killed
+        assert ("a daemon refreshes them" in Cli(config).run("report").stderr) == is_killed
+    check_days(url_in(folder), posts(url_in(folder)))
+
+
+def has_grown(url: str, n: int) -> bool:
+    """Whether so many posts are stored."""
+    return n_posts(url) == n
 
 
 @pytest.mark.parametrize("classes", [("negative", "positive"), CLASSES], ids=["two classes", "three"])

@@ -257,7 +257,7 @@ def test_rows_are_taken_out_of_copies(tmp_path: Path, name: str, content: bytes,
         (tmp_path / place).mkdir()
     copy = tmp_path / "failed" / f"20261121T101500Z-{name}"
     copy.write_bytes(content)
-    assert erasing.erase_value(tmp_path, "ann") == (left != content)
+    assert erasing.erase_value(tmp_path, "ann") == (left is not None and left != content, left is None)
     assert (copy.read_bytes() if copy.exists() else None) == left
     assert [path.name for path in (tmp_path / "failed").iterdir()] == ([copy.name] if left else [])
 
@@ -270,6 +270,6 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     for path in (outside, tmp_path / "done" / "mine.csv", tmp_path / "done" / "20261121T101500Z-a.csv.report.txt"):
         path.write_text("text,user_id\nx,ann\n")
     (tmp_path / "done" / "20261121T101500Z-link.csv").symlink_to(outside)
-    assert erasing.erase_value(tmp_path, "ann") == 0
+    assert erasing.erase_value(tmp_path, "ann") == (0, 0)
     assert erasing.erase_file(tmp_path, "link.csv") == 0
     assert all("ann" in path.read_text() for path in [outside, *(tmp_path / "done").iterdir()])

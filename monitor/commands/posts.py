@@ -50,8 +50,7 @@ def forget(config_path: Path, file_: str | None, id_: str | None, user: str | No
         unread = _unread(config, file_, which.value)
         forgotten = forgetting.forget(db, which, hash_key)
         daily.refresh(db, datetime.now(UTC))
-    n_copies = _erase_copies(config, file_, which.value)
-    copies = f", {n_copies} files of done/ and failed/ changed" if n_copies else ""
+    copies = _erase_copies(config, file_, which.value)
     letters = f", {forgotten.n_dead_letters} dead letters blanked" if forgotten.n_dead_letters else ""
     if not (forgotten.n_posts or letters or copies):
         kind = "file" if file_ is not None else "id" if id_ is not None else "user"
@@ -81,11 +80,15 @@ def _folders(config: "Config") -> list[Path]:
     return [config.path(source.path) for source in config.sources if isinstance(source, DropFolderSection)]
 
 
-def _erase_copies(config: "Config", file_: str | None, value: str | None) -> int:
-    """Reach the copies in the drop folders too; returns the number of files that were changed or removed."""
+def _erase_copies(config: "Config", file_: str | None, value: str | None) -> str:
+    """Reach the copies in the drop folders too; what was done with them, for the last line."""
     from monitor.sources import erasing
 
     folders = _folders(config)
     if file_ is not None:
-        return sum(erasing.erase_file(folder, file_) for folder in folders)
-    return sum(erasing.erase_value(folder, value or "") for folder in folders)
+        n_deleted = sum(erasing.erase_file(folder, file_) for folder in folders)
+        return f", {n_deleted} files of done/ and failed/ deleted" if n_deleted else ""
+    erased = [erasing.erase_value(folder, value or "") for folder in folders]
+    n_changed, n_deleted = sum(one.n_changed for one in erased), sum(one.n_deleted for one in erased)
+    changed = f", {n_changed} files of done/ and failed/ changed" if n_changed else ""
+    return changed + (f", {n_deleted} that cannot be searched or mended deleted" if n_deleted else "")

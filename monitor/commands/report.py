@@ -14,6 +14,7 @@ from monitor.commands.tables import print_rows
 if TYPE_CHECKING:
     from monitor.config import AlertsSection
     from monitor.store.daily import DailyRow
+    from monitor.store.database import Database
 
 _OUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
@@ -43,6 +44,7 @@ def report(
     with open_store(config) as db:
         rows = daily_report.read(db, brand, since, until)
         say_unknown_brand(db, brand)
+        _say_waiting(db)
     if str(output) == "-":
         daily_report.write_csv(rows, sys.stdout)
     else:
@@ -50,6 +52,14 @@ def report(
     _list_alert_days(daily_report.alert_days(rows, config.alerts), config.alerts)
     if plot_path is not None:
         _save_plot(rows, config.alerts, plot_path)
+
+
+def _say_waiting(db: "Database") -> None:
+    """A daemon that was killed leaves days to its next start, one that runs refreshes them in seconds."""
+    from monitor.store import brands
+
+    if n_brands := brands.n_waiting(db):
+        click.echo(f"days of {n_brands} brands do not have all of their posts yet: a daemon refreshes them", err=True)
 
 
 def _save_plot(rows: "Sequence[DailyRow]", alerts: "AlertsSection", path: Path) -> None:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from monitor.sources.csv_rows import rows_of
 from monitor.sources.folders import DONE, FAILED, PROCESSING, REPORT_SUFFIX, Folders, original_name, taken_at_of
@@ -16,6 +16,13 @@ from monitor.whole_file import replacing
 _PIECE_BYTES = 1 << 20
 
 
+class Erased(NamedTuple):
+    """How many copies lost rows, and how many are gone."""
+
+    n_changed: int
+    n_deleted: int
+
+
 def erase_file(folder: Path, name: str) -> int:
     """Remove the copies of a file, by the name it was dropped under or has in done/; reports stay. Returns how many."""
     wanted = [path for path in _copies_in(folder) if name in {path.name, original_name(path.name)}]
@@ -24,13 +31,15 @@ def erase_file(folder: Path, name: str) -> int:
     return len(wanted)
 
 
-def erase_value(folder: Path, value: str) -> int:
-    """Take every row that holds `value` as a field out of the copies in `folder`; returns how many files changed.
+def erase_value(folder: Path, value: str) -> Erased:
+    """Take every row that holds `value` as a field out of the copies in `folder`.
 
-    A copy that is no readable CSV is removed if `value` stands anywhere in it, or if it cannot be searched. Raises
+    A copy that is no readable CSV is deleted if `value` stands anywhere in it, or if it cannot be searched. Raises
     OSError.
     """
-    return sum(_erase_in(path, value) for path in list(_copies_in(folder)))
+    copies = list(_copies_in(folder))
+    changed = [path for path in copies if _erase_in(path, value)]
+    return Erased(sum(path.exists() for path in changed), sum(not path.exists() for path in changed))
 
 
 def unread_with(folder: Path, *, name: str | None = None, value: str | None = None) -> list[str]:

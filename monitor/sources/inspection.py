@@ -23,9 +23,10 @@ UTF_16_BYTES = 65_536  #: that are looked at
 MAX_STRANGE_SHARE = 0.02  #: of signs that are none, or are newer than the Unicode of this Python, in a text
 
 #: first bytes of what people drop by mistake
+GZIP_MAGIC = b"\x1f\x8b"
 _MAGIC = (
     (b"PK\x03\x04", "it is a workbook or a zip archive, not text; export it as CSV UTF-8"),
-    (b"\x1f\x8b", "it is compressed; name it .csv.gz"),
+    (GZIP_MAGIC, "it is compressed; name it .csv.gz"),
     (b"PAR1", "it is a Parquet file, not text; export it as CSV UTF-8"),
 )
 
@@ -94,7 +95,7 @@ class Inspection:
         try:
             chunk = self._content.read(CHUNK_BYTES)
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise Unusable("it is not a whole gzip file; it may have been cut short on the way") from None
+            raise Unusable(self._no_gzip()) from None
         if self._n_bytes == 0:
             _check_beginning(chunk)
         self._n_nul += chunk.count(0)
@@ -105,6 +106,12 @@ class Inspection:
         self._n_cr += chunk.count(b"\r")
         self._digest.update(chunk)
         return bool(chunk)
+
+    def _no_gzip(self) -> str:
+        with _open(self.path) as file:
+            if file.read(2) == GZIP_MAGIC:
+                return "it is not a whole gzip file; it may have been cut short on the way"
+        return "it is not compressed, though its name ends in .gz; name it .csv, or compress it"
 
     def _begin_digest_of_file(self, verdict: str) -> None:
         """What cannot be used is known by the bytes as they lie there; they may be many, too."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from sqlalchemy import Connection, or_, select, text
+from sqlalchemy import Connection, func, or_, select, text
 
 from monitor.store.database import Database, insert_into, on_postgresql
 from monitor.store.schema import brands
@@ -14,6 +14,12 @@ _LOCK_OF_NEW_BRANDS = 7_201_001  #: advisory lock: only one transaction at a tim
 def listing(db: Database) -> list[str]:
     """Every known brand, sorted."""
     return sorted(db.read(lambda connection: connection.execute(select(brands.c.brand)).scalars().all()))
+
+
+def n_waiting(db: Database) -> int:
+    """Brands with posts that no refresh has seen yet."""
+    count = select(func.count()).select_from(brands).where(brands.c.dirty_from.is_not(None))
+    return int(db.read(lambda connection: connection.execute(count).scalar_one()))
 
 
 def admit_in(
