@@ -49,4 +49,4 @@ def _look_at_folder(folder: Path) -> str:
     if parent != folder:
         return f"{folder} is made at the first start"
     n_begun = _n_files(folder / PROCESSING)
-    return f"{folder}: {n_waiting_files(folder)} files wait{f', {n_begun} half read' if n_begun else ''}"
+    return f"{folder}: {_n_files(folder)} files wait{f', {n_begun} half read' if n_begun else ''}"

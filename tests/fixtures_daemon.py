@@ -36,13 +36,22 @@ def run_once() -> Iterator[RunOnce]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
-    def run(config: Path, wait_s: float = 30.0, log_stream: TextIO | None = None, **secrets: str) -> int:
+    def run(
+        config: Path,
+        wait_s: float = 30.0,
+        log_stream: TextIO | None = None,
+        *,
+        is_stopping: bool = False,
+        **secrets: str,
+    ) -> int:
+        signals = _NoSignals()
+        signals.stop = is_stopping
         return daemon.run(
             settings.load(config, {}),
             once=True,
             wait_s=wait_s,
             secrets=Secrets(secrets),
-            signals=_NoSignals(),
+            signals=signals,
             log_stream=log_stream or io.StringIO(),
         )
 

@@ -48,10 +48,12 @@ def test_everything_in_order(tmp_path: Path, store_url: str, database: Database,
     seed(database)
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "a.csv").touch()
+    (tmp_path / "inbox" / "processing").mkdir()
+    (tmp_path / "inbox" / "processing" / "20261121T101500Z-b.csv").touch()
     lines = lines_of(make_cli(tmp_path, store_url, scoring={"bundle": str(bundle)}), 0)
     assert all(line.startswith("ok ") for line in lines.values())
     assert "up to date" in lines["store"]
-    assert "1 files wait" in lines["source inbox"]
+    assert "1 files wait, 1 half read" in lines["source inbox"]
     assert "dry run" in lines["Slack"]
 
 

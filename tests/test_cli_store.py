@@ -283,14 +283,15 @@ def test_sources_list_shows_positions(tmp_path: Path, store_url: str, database: 
     files.take(database, "inbox", "20261121T101500Z-a.csv", "a.csv", "ab" * 32, NOW)
     positions.reset(database, "inbox", StreamPartition("ab" * 32, 0), 17)
     (tmp_path / "inbox").mkdir()
-    for name in ("b.csv", "c.csv.gz", "d.txt", ".e.csv"):
+    (tmp_path / "inbox" / "processing").mkdir()
+    for name in ("b.csv", "c.csv.gz", "d.txt", ".e.csv", "processing/20261121T101500Z-a.csv"):
         (tmp_path / "inbox" / name).touch()
     cli = make_cli(tmp_path, store_url, sources=[INBOX, POSTS])
     result = cli.run("sources", "list", "--json")
     assert result.exit_code == 0
     assert "no Kafka broker answers" in result.stderr
     waiting, under_way, topic, gone = lines_of(result.stdout)
-    assert (waiting["source"], waiting["lag"]) == ("inbox", 2)
+    assert (waiting["source"], waiting["lag"]) == ("inbox", 3)
     assert (under_way["stream"], under_way["next_offset"]) == ("processing/20261121T101500Z-a.csv", 17)
     assert (topic["stream"], topic["next_offset"], topic["lag"]) == (STREAM, 5002, None)
     assert topic["paused"] == "7 of 10 refused"

@@ -72,6 +72,19 @@ def test_days_are_right_when_the_daemon_has_stopped(folder: Path, tiny_bundle: s
     check_days(url_in(folder), posts(url_in(folder)))
 
 
+def test_a_run_that_was_stopped_says_so(
+    folder: Path, tiny_bundle: str, run_once: RunOnce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signal before the end is no failure, but not everything was read: the last line says so."""
+    config = write_config(folder, scoring={"bundle": tiny_bundle})
+    drop(folder, "posts.csv", csv_bytes(rows(300)))
+    assert run_once(config, is_stopping=True) == 0
+    assert "stopped by a signal, perhaps before the end" in capsys.readouterr().out
+    assert run_once(config) == 0
+    assert "inbox: 300 counted" in (out := capsys.readouterr().out)
+    assert "stopped" not in out
+
+
 def has_grown(url: str, n: int) -> bool:
     """Whether so many posts are stored."""
     return n_posts(url) == n
