@@ -95,7 +95,7 @@ class Daemon:
             scoring.bundle, scoring.device, self.config.base_dir, skip_other_languages=skip, metrics=self.metrics
         )
         self.scorer = scorer
-        give_back_freed()  # 90 MiB: weights are unpacked on the way to the tables of the engine
+        give_back_freed()  # weights are unpacked on the way to the tables of the engine
         self.metrics.model.labels(scorer.model, scorer.bundle.device).set(1)
         self.health.up("bundle", f"{scorer.model} on {scorer.bundle.device}")
         log.info(
@@ -174,10 +174,11 @@ class Daemon:
             ending.join(max(1.0, deadline - time.monotonic()))  # a message that is on its way to Slack gets its answer
             self.is_stuck |= ending.is_alive()
         if not self.is_stuck:
-            self._say_goodbye()
+            self._leave_store()
         self._cleanup.close()
 
-    def _say_goodbye(self) -> None:
+    def _leave_store(self) -> None:
+        """The days of the last posts are refreshed, and our sign of life goes."""
         from monitor.store import instances
 
         if self.jobs is None:
