@@ -49,6 +49,9 @@ class Batcher:
         self._open = batch
         batch.records.extend(polled.records)
         batch.positions.update(polled.positions)
+        for at in polled.positions:
+            batch.epochs.pop(at, None)  # that of an earlier position
+        batch.epochs.update(polled.epochs)
         batch.starts.update(polled.starts)
         batch.ends_file = polled.ends_file
         self._n_chars += sum(len(record.text) for record in polled.records if isinstance(record, Post))

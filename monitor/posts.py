@@ -94,6 +94,7 @@ class Batch(msgspec.Struct):
     polled_at: float = 0.0  # monotonic seconds when its first record was polled
     generation: int = 0  # of the source when it was polled, see protocols.Polled
     starts: dict[StreamPartition, int] = {}  # stored positions that it builds on, see protocols.Polled
+    epochs: dict[StreamPartition, int] = {}  # of the records before `positions`, see protocols.Polled
 
     @property
     def posts(self) -> list[Post]:

@@ -26,6 +26,7 @@ class Polled(msgspec.Struct):
         0  # raised when the source went back to the stored positions (a rebalance): older records come again
     )
     starts: dict[StreamPartition, int] = {}  # stored positions that this reading builds on: the store must have them
+    epochs: dict[StreamPartition, int] = {}  # Kafka's leader epochs of the records before `positions`, where known
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,19 @@ def test_a_batch_never_spans_two_files() -> None:
     assert batcher.add(polled(0, file="b.csv"), 0.0) == []
     closed = batcher.add(polled(0, file="c.csv", ends_file=True), 0.0)
     assert [(batch.file, batch.ends_file) for batch in closed] == [("b.csv", False), ("c.csv", True)]
+
+
+def test_a_batch_has_the_leader_epoch_of_its_last_poll() -> None:
+    """Where that has none, the one of an earlier poll says nothing of the batch's position."""
+    batcher = Batcher("posts", BatchLimits())
+    for epochs in ({AT: 3}, {AT: 4}):
+        batcher.add(msgspec.structs.replace(polled(1), epochs=epochs), 0.0)
+    [batch] = batcher.flush()
+    assert batch.epochs == {AT: 4}
+    batcher.add(msgspec.structs.replace(polled(2), epochs={AT: 4}), 0.0)
+    batcher.add(polled(3), 0.0)
+    [batch] = batcher.flush()
+    assert (batch.positions, batch.epochs) == ({AT: 4}, {})
 
 
 def test_the_end_of_a_file_without_records_is_passed_on() -> None:

@@ -24,9 +24,10 @@ class OnePartition:
         self.begin, self.end = 0, 150
         self.made_anew = made_anew
         self.id = "X"
+        self.assigned = {ONE}
 
     def assignment(self) -> set[TopicPartition]:
-        return {ONE}
+        return self.assigned
 
     def all_partitions(self) -> list[TopicPartition]:
         return [ONE]
@@ -72,6 +73,45 @@ def test_a_cut_counts_until_the_position_has_been_put_back() -> None:
     assert positions.offsets[STREAM] == 120
     positions.offsets[STREAM] = 140
     assert found.find()[ONE].offset == 140
+
+
+def test_going_back_to_a_cut_sets_aside_the_dead_letters_of_what_was_lost() -> None:
+    """From the cut on, wherever reading begins; from the log's end on where a position lies beyond it; none where the
+    brokers cannot tell from where records were lost."""
+    positions, client = MemoryPositions(), OnePartition()
+    found = starts(client, positions)
+    positions.offsets[STREAM] = 100
+    found.note_cut(STREAM, 80)
+    client.begin = 90
+    assert found.find()[ONE].offset == 90
+    assert found.nearest(ONE, STREAM, 200).offset == 90
+    assert positions.lost == [(STREAM, 80), (STREAM, 150)]
+    positions.offsets[STREAM] = 100
+    found.note_cut(STREAM, None)
+    assert found.find()[ONE].offset == 90
+    assert positions.lost == [(STREAM, 80), (STREAM, 150)]
+
+
+def test_a_cut_of_a_partition_that_went_to_another_replica_is_forgotten() -> None:
+    """That one went back to it and has read on: doing so again would set aside what is right."""
+    positions, client = MemoryPositions(), OnePartition()
+    found = starts(client, positions)
+    positions.offsets[STREAM] = 100
+    found.note_cut(STREAM, 80)
+    client.assigned = set()
+    assert found.find() == {}
+    client.assigned = {ONE}
+    assert (found.find()[ONE].offset, positions.lost) == (100, [])
+
+
+def test_a_start_has_the_leader_epoch_of_a_stored_position_and_of_no_other() -> None:
+    """Behind a gap, and where a position was moved, nothing is known of the record before."""
+    positions, client = MemoryPositions(), OnePartition()
+    positions.offsets[STREAM], positions.epochs[STREAM] = 100, 7
+    assert starts(client, positions).find()[ONE].epoch == 7
+    client.begin = 120
+    assert starts(client, positions).find()[ONE].epoch is None
+    assert (positions.offsets, positions.epochs) == ({STREAM: 120}, {})
 
 
 def test_a_gap_is_counted_once() -> None:

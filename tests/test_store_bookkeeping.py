@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from batches import NOW, letter, post, rules, scored
+from batches import NOW, STREAM, letter, post, rules, scored
 
 from monitor.errors import ConfigError, PositionsMovedBack
 from monitor.posts import MAX_RAW_BYTES, Place, Reason, StreamPartition
@@ -34,6 +34,40 @@ def test_reset_moves_a_position_both_ways(database: Database) -> None:
         PositionRow("other", "topic@id", 0, 7, None),
         PositionRow("posts", "topic@id", 0, 10, None),
     ]
+
+
+def test_a_leader_epoch_belongs_to_the_position_that_it_was_saved_with(database: Database) -> None:
+    """It moves on with the position; whoever moves that in another way (a seek, an earlier program) leaves none."""
+    saver = Saver(database, rules())
+    first, second, late = scored([post(0), post(1)]), scored([post(2)]), scored([post(0)])
+    for batch, epoch in ((first, 4), (second, 5), (late, 3)):
+        batch.batch.epochs[StreamPartition(STREAM, 0)] = epoch
+        saver.save(batch)
+    at = StreamPartition(STREAM, 0)
+    assert positions.load(database, "posts") == {at: Position(3, None, 5)}
+    positions.reset(database, "posts", at, 2)
+    assert positions.load(database, "posts") == {at: Position(2, None)}
+    Saver(database, rules()).save(scored([post(2), post(3)]))
+    assert positions.load(database, "posts") == {at: Position(4, None)}
+
+
+def test_dead_letters_of_lost_records_make_room_for_those_of_new_ones(database: Database) -> None:
+    """However often a log loses its end; those before the cut, of other partitions and of other sources stay."""
+    at = StreamPartition(STREAM, 0)
+    elsewhere = msgspec.structs.replace(letter(5), place=Place(STREAM, 1, 5))
+    others = msgspec.structs.replace(letter(5), source="other")
+    deadletters.save(database, [letter(4), letter(5), letter(6), elsewhere, others])
+    for cut in (5, 5, 6):
+        positions.go_back(database, "posts", at, cut, lost_from=cut)
+        assert deadletters.save(database, [letter(5), letter(6)]) == (2 if cut == 5 else 1)
+    positions.go_back(database, "posts", at, 0, lost_from=None)
+    assert deadletters.save(database, [letter(4), letter(5), letter(6), elsewhere, others]) == 0
+    places = sorted((row.stream, row.partition, row.position) for row in deadletters.listing(database, "posts"))
+    lost = [(f"{STREAM} lost 1", 0, 5), (f"{STREAM} lost 1", 0, 6), (f"{STREAM} lost 2", 0, 5)]
+    lost += [(f"{STREAM} lost 2", 0, 6), (f"{STREAM} lost 3", 0, 6)]
+    assert places == [(STREAM, 0, 4), (STREAM, 0, 5), (STREAM, 0, 6), (STREAM, 1, 5), *lost]
+    assert [row.stream for row in deadletters.listing(database, "other")] == [STREAM]
+    assert positions.load(database, "posts")[at] == Position(0, None)
 
 
 def test_begin_adds_positions_and_moves_none(database: Database) -> None:

@@ -26,6 +26,9 @@ class Positions(Protocol):
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         """Set a position, backwards too."""
 
+    def go_back(self, stream_partition: StreamPartition, next_offset: int, lost_from: int | None) -> None:
+        """Reset a position in a log whose records from `lost_from` on (None: not known) are written anew."""
+
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         """Note that a file was taken and start its content at row 0.
 
@@ -61,6 +64,9 @@ class StoredPositions:
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         positions.reset(self._db, self._source, stream_partition, next_offset)
+
+    def go_back(self, stream_partition: StreamPartition, next_offset: int, lost_from: int | None) -> None:
+        positions.go_back(self._db, self._source, stream_partition, next_offset, lost_from)
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         files.take(self._db, self._source, taken_name, name, sha256, now)

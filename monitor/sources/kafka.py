@@ -113,7 +113,8 @@ class KafkaTopics:
             return self._polled()  # what came was fetched at positions that are not ours; it comes again
         self._progress.advance(fetched)
         if not fetched:
-            return Polled([], self._progress.skip(self._client.position), generation=self._sought)
+            skipped = self._progress.skip(self._client.position)
+            return Polled([], skipped, generation=self._sought, epochs=self._progress.epochs_of(skipped))
         return self._polled(fetched)
 
     def keep_alive(self) -> None:
@@ -179,8 +180,9 @@ class KafkaTopics:
         for partition, messages in fetched.items():
             stream, label = self._progress.streams[partition], f"{partition.topic}:{partition.partition}"
             records += [self._record_of(stream, label, message, now) for message in messages]
-        starts = self._progress.stored_of(fetched)
-        return Polled(records, self._progress.positions_of(fetched), generation=self._sought, starts=starts)
+        progress, positions = self._progress, self._progress.positions_of(fetched)
+        starts, epochs = progress.stored_of(fetched), progress.epochs_of(positions)
+        return Polled(records, positions, generation=self._sought, starts=starts, epochs=epochs)
 
     def _record_of(self, stream: StreamPartition, label: str, message: Any, now: datetime) -> Record:
         offset, value = message.offset, message.value
@@ -218,7 +220,7 @@ class KafkaTopics:
             self._stay(0.0)
             raise
         for partition, start in starts.items():
-            self._client.seek(partition, start.offset)
+            self._client.seek(partition, start.offset, start.epoch)
         self._progress.begin(starts)
         self._sought = generation
 
@@ -239,7 +241,7 @@ class KafkaTopics:
         for partition, at in divergent.items():
             stream = self._progress.streams.get(partition)
             if stream is not None:
-                self._starts.note_cut(stream, 0 if at is None else at.offset)
+                self._starts.note_cut(stream, None if at is None else at.offset)
         self._n_rewinds += 1
 
     def _topics_changed(self, fetched: Mapping[Any, list[Any]] = MappingProxyType({})) -> bool:

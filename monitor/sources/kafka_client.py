@@ -144,11 +144,17 @@ class Client:
         """Fetch again."""
         self._consumer.resume(*self._consumer.paused())
 
-    def seek(self, partition: Any, offset: int) -> None:
-        """Go on at `offset`; a partition that was just taken away is left alone."""
+    def seek(self, partition: Any, offset: int, epoch: int | None = None) -> None:
+        """Go on at `offset`; a partition that was just taken away is left alone.
+
+        With the leader epoch of the record before it the brokers are asked whether their log still holds that record;
+        if not, `poll` raises LogTruncationError.
+        """
         try:
             self._consumer.seek(partition, offset)
-        except ValueError:
+            if epoch is not None:  # the public seek() takes no epoch
+                self._consumer._subscription.seek(partition, OffsetAndMetadata(offset, "", epoch))
+        except (ValueError, KeyError):
             log.debug("partition lost while it was sought", extra={"partition": str(partition)})
 
     def assignment(self) -> set[Any]:
@@ -191,10 +197,14 @@ class Client:
         except KafkaError:
             return 0
 
-    def position(self, partition: Any) -> int:
-        """The next offset that will be fetched, past what is never delivered; 0 where it is not known."""
+    def position(self, partition: Any) -> tuple[int, int]:
+        """The next offset that will be fetched, past what is never delivered, and the leader epoch of what lies before.
+
+        0 and -1 where they are not known.
+        """
         state = self._consumer._subscription.assignment.get(partition)  # the public position() may ask and wait
-        return state.position.offset if state is not None and state.position is not None else 0
+        at = None if state is None else state.position
+        return (0, -1) if at is None else (at.offset, at.leader_epoch)
 
     def committed(self, partition: Any) -> int | None:
         """The group's offset, None where it has none."""

@@ -19,6 +19,7 @@ class Progress:
         self._highwater = highwater
         self._monotonic = monotonic
         self._next: dict[Any, int] = {}
+        self._epochs: dict[Any, int] = {}  # of the records before `_next`; -1 where it is not known
         self._ends: dict[Any, int] = {}
         self._marked: dict[Any, int] = {}
         self._stored: dict[StreamPartition, int] = {}  # the least that the store must have
@@ -28,6 +29,7 @@ class Progress:
         """Every partition was sought to its start."""
         self.streams = {partition: start.stream for partition, start in starts.items()}
         self._next = {partition: start.offset for partition, start in starts.items()}
+        self._epochs = {}
         self._ends = {partition: start.end for partition, start in starts.items()}
         self._stored = {start.stream: start.stored for start in starts.values() if start.stored is not None}
         self._quiet_since = None
@@ -55,20 +57,25 @@ class Progress:
         """These messages were polled; none is a sign of its own."""
         for partition, messages in fetched.items():
             self._next[partition] = messages[-1].offset + 1
+            self._epochs[partition] = messages[-1].leader_epoch
         if fetched:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = self._monotonic()
         self._note_lag()
 
-    def skip(self, position: Callable[[Any], int]) -> dict[StreamPartition, int]:
-        """A poll brought nothing: partitions that lag and whose `position` lies further on have skipped what is never
-        delivered, the marks of transactions for one. Returns the next offset to read of those.
+    def skip(self, position: Callable[[Any], tuple[int, int]]) -> dict[StreamPartition, int]:
+        """A poll brought nothing: partitions that lag and whose `position` (offset, leader epoch) lies further on have
+        skipped what is never delivered, the marks of transactions for one. Returns the next offset to read of those.
         """
         skipped = {}
         for partition, stream in self.streams.items():
-            if self.lag.get(stream) and (further := position(partition)) > self._next[partition]:
+            if not self.lag.get(stream):
+                continue
+            further, epoch = position(partition)
+            if further > self._next[partition]:
                 self._next[partition] = skipped[stream] = further
+                self._epochs[partition] = epoch
         if skipped:
             self._note_lag()
         return skipped
@@ -76,6 +83,11 @@ class Progress:
     def positions_of(self, fetched: Mapping[Any, list[Any]]) -> dict[StreamPartition, int]:
         """The next offset to read of every partition that these messages came from."""
         return {self.streams[partition]: self._next[partition] for partition in fetched}
+
+    def epochs_of(self, positions: Mapping[StreamPartition, int]) -> dict[StreamPartition, int]:
+        """The leader epochs of the records before these positions, the latest ones, where they are known."""
+        partitions = self.partitions_of(positions)
+        return {self.streams[one]: epoch for one in partitions if (epoch := self._epochs.get(one, -1)) >= 0}
 
     def partitions_of(self, positions: Mapping[StreamPartition, int]) -> dict[Any, int]:
         """Positions by TopicPartition; those of partitions that are somebody else's now are left out."""

@@ -22,13 +22,21 @@ log = logging.getLogger(__name__)
 
 
 class Start(msgspec.Struct, frozen=True):
-    """The first offset to read, the log's end when that was decided, and the position that the store has at least
-    (None: it was moved, and may be anywhere)."""
+    """The first offset to read, the log's end when that was decided, the position that the store has at least
+    (None: it was moved, and may be anywhere), and the leader epoch of the record before (None: not known)."""
 
     stream: StreamPartition
     offset: int
     end: int
     stored: int | None = None
+    epoch: int | None = None
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Where a log was cut: the records from `offset` on were lost, or some after it where that is not `known`."""
+
+    offset: int
+    known: bool
 
 
 class Starts:
@@ -38,13 +46,14 @@ class Starts:
         self._client = client
         self._positions = positions
         self._source = source
-        self._cuts: dict[StreamPartition, int] = {}
+        self._cuts: dict[StreamPartition, Cut] = {}
         self.n_missed = 0  # records that were gone from the log before they were read
         self._met: set[str] = set()  # topics that the store has known: a store that no longer does was set back
 
     def find(self) -> dict[Any, Start]:
         """The start of every assigned partition, by TopicPartition."""
         partitions = sorted(self._client.assignment())
+        self._forget_cuts_of_others(partitions)
         stored = self._positions.load()
         if not partitions:
             return {}
@@ -53,10 +62,14 @@ class Starts:
         stored = self._before_cuts(stored, {self._stream_of(one): begin for one, begin in begins.items()})
         return {one: self._start_of(one, stored, begins[one], ends[one]) for one in partitions}
 
-    def note_cut(self, stream: StreamPartition, offset: int) -> None:
-        """The brokers lost a log from `offset` on and write those offsets anew: the next `find` goes back to it."""
-        log.warning("the end of a Kafka log was lost; reading again from there", extra=self._place(stream, offset))
-        self._cuts[stream] = min(offset, self._cuts.get(stream, offset))
+    def note_cut(self, stream: StreamPartition, offset: int | None) -> None:
+        """The brokers lost a log from `offset` on and write those offsets anew: the next `find` goes back to it.
+
+        None: they cannot tell from where, and all of it is read again.
+        """
+        cut = Cut(offset or 0, known=offset is not None)
+        log.warning("the end of a Kafka log was lost; reading again from there", extra=self._place(stream, cut.offset))
+        self._cuts[stream] = min(cut, self._cuts.get(stream, cut), key=lambda one: one.offset)
 
     def nearest(self, partition: Any, stream: StreamPartition, offset: int) -> Start:
         """Where to go on when `offset` is not in the log: at its beginning, wherever the offset was.
@@ -70,7 +83,7 @@ class Starts:
         log.warning(
             "a position lies beyond its log's end; reading from the beginning", extra=self._place(stream, offset)
         )
-        self._positions.reset(stream, begin)
+        self._positions.go_back(stream, begin, lost_from=end)
         return Start(stream, begin, end)
 
     def _begin_new(
@@ -97,12 +110,17 @@ class Starts:
 
         A cut that the position has not reached is kept for the next time: what was read before it may be stored yet.
         """
-        cuts = {at: max(cut, begins[at]) for at, cut in self._cuts.items() if at in begins and at in stored}
-        behind = {at: cut for at, cut in cuts.items() if stored[at].next_offset > cut}
-        for at, cut in behind.items():
-            self._positions.reset(at, cut)
-            del self._cuts[at]
-        return {**stored, **{at: Position(cut, None) for at, cut in behind.items()}}
+        places = {at: max(cut.offset, begins[at]) for at, cut in self._cuts.items() if at in begins and at in stored}
+        behind = {at: place for at, place in places.items() if stored[at].next_offset > place}
+        for at, place in behind.items():
+            cut = self._cuts.pop(at)
+            self._positions.go_back(at, place, lost_from=cut.offset if cut.known else None)
+        return {**stored, **{at: Position(place, None) for at, place in behind.items()}}
+
+    def _forget_cuts_of_others(self, assigned: Collection[Any]) -> None:
+        """The replica that has the partition now finds the cut by itself, and what it reads from there is right."""
+        mine = {(one.topic, one.partition) for one in assigned}
+        self._cuts = {at: cut for at, cut in self._cuts.items() if (_topic_of(at), at.partition) in mine}
 
     def _first_offset(self, partition: Any, known: Collection[str], begin: int) -> int:
         committed = None if partition.topic in known else self._client.committed(partition)
@@ -113,7 +131,10 @@ class Starts:
         if stream not in stored:
             raise SourceUnavailable(f"the topic {partition.topic} is being made anew at {self._client.servers}")
         offset = stored[stream].next_offset
-        start = Start(stream, offset, end) if offset >= begin else self._after_gap(stream, offset, begin, end)
+        if offset < begin:
+            start = self._after_gap(stream, offset, begin, end)
+        else:
+            start = Start(stream, offset, end, epoch=stored[stream].leader_epoch)
         return msgspec.structs.replace(start, stored=start.offset)
 
     def _stream_of(self, partition: Any) -> StreamPartition:
@@ -142,4 +163,8 @@ class Starts:
 
 def _topics_of(streams: Iterable[StreamPartition]) -> set[str]:
     """Their names, whatever incarnation is meant: the group's offset may be that of an earlier one."""
-    return {stream.stream.rpartition("@")[0] for stream in streams}
+    return {_topic_of(stream) for stream in streams}
+
+
+def _topic_of(stream: StreamPartition) -> str:
+    return stream.stream.rpartition("@")[0]

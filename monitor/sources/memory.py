@@ -19,6 +19,8 @@ class MemoryPositions:
 
     def __init__(self) -> None:
         self.offsets: dict[StreamPartition, int] = {}
+        self.epochs: dict[StreamPartition, int] = {}
+        self.lost: list[tuple[StreamPartition, int]] = []  # (log, first lost record) of every `go_back` that knew it
         self.paused_reason: str | None = None
         self.files: dict[str, TakenFile] = {}
         self.outcomes: dict[str, str] = {}
@@ -28,7 +30,10 @@ class MemoryPositions:
 
     def load(self) -> Mapping[StreamPartition, Position]:
         self._check_here()
-        return {partition: Position(offset, self.paused_reason) for partition, offset in self.offsets.items()}
+        return {
+            partition: Position(offset, self.paused_reason, self.epochs.get(partition))
+            for partition, offset in self.offsets.items()
+        }
 
     def begin(self, starts: Mapping[StreamPartition, int]) -> None:
         self._check_here()
@@ -36,6 +41,11 @@ class MemoryPositions:
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         self.offsets[stream_partition] = next_offset
+        self.epochs.pop(stream_partition, None)
+
+    def go_back(self, stream_partition: StreamPartition, next_offset: int, lost_from: int | None) -> None:
+        self.reset(stream_partition, next_offset)
+        self.lost += [] if lost_from is None else [(stream_partition, lost_from)]
 
     def take_file(self, taken_name: str, name: str, sha256: str, now: datetime) -> None:
         self._check_here()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, true, tuple_, update
 
-from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason
+from monitor.posts import MAX_RAW_BYTES, DeadLetter, Reason, StreamPartition
 from monitor.store.blanking import overwrite_in
 from monitor.store.database import Database, insert_into
 from monitor.store.schema import dead_letters
@@ -46,6 +46,19 @@ def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: 
     rows = sorted((_row_of(letter, keep_raw=keep_raw) for letter in letters), key=_key_of_row)
     statement = insert_into(connection, dead_letters).on_conflict_do_nothing()
     return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def set_aside_in(connection: Connection, source: str, lost: StreamPartition, first: int) -> None:
+    """Dead letters of records that Kafka lost, `first` and later ones: new records come to their places.
+
+    They stay, under the name of the stream with "lost" and a number.
+    """
+    name = f"{storable(lost.stream)} lost "
+    columns = dead_letters.c
+    earlier = select(columns.stream).where(columns.source == source, columns.stream.startswith(name, autoescape=True))
+    n = len(connection.execute(earlier.distinct()).all())
+    at = (columns.source == source, columns.stream == storable(lost.stream), columns.partition == lost.partition)
+    connection.execute(update(dead_letters).where(*at, columns.position >= first).values(stream=f"{name}{n + 1}"))
 
 
 def listing(

@@ -5,20 +5,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, false, select, update
+from sqlalchemy import Connection, Row, delete, false, select, update
 
 from monitor.posts import StreamPartition
 from monitor.store.database import Database, insert_into
+from monitor.store.deadletters import set_aside_in
 from monitor.store.schema import positions, recent_outcomes
 
 
 @dataclass(frozen=True)
 class Position:
-    """`next_offset` is the next record to read; `paused_reason` is None while the source reads."""
+    """`next_offset` is the next record to read; `paused_reason` is None while the source reads.
+
+    `leader_epoch` is that of the record before, in Kafka; None where it is not known.
+    """
 
     next_offset: int
     paused_reason: str | None
+    leader_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,12 @@ class PositionRow:
 def load(db: Database, source: str) -> dict[StreamPartition, Position]:
     """Every stored position of a source."""
     rows = db.read(lambda connection: connection.execute(select(positions).where(positions.c.source == source)).all())
-    return {StreamPartition(row.stream, row.partition): Position(row.next_offset, row.paused_reason) for row in rows}
+    return {StreamPartition(row.stream, row.partition): _position_of(row) for row in rows}
+
+
+def _position_of(row: Row[Any]) -> Position:
+    epoch = row.leader_epoch if row.epoch_offset == row.next_offset else None
+    return Position(row.next_offset, row.paused_reason, epoch)
 
 
 def begin(db: Database, source: str, starts: Mapping[StreamPartition, int]) -> None:
@@ -46,6 +57,22 @@ def begin(db: Database, source: str, starts: Mapping[StreamPartition, int]) -> N
 def reset(db: Database, source: str, stream_partition: StreamPartition, next_offset: int) -> None:
     """Set a position on purpose, backwards too (`sources seek`); a paused source stays paused."""
     db.run(lambda connection: reset_in(connection, source, stream_partition, next_offset))
+
+
+def go_back(
+    db: Database, source: str, stream_partition: StreamPartition, next_offset: int, lost_from: int | None
+) -> None:
+    """Reset a position in a log whose records from `lost_from` on (None: not known) were lost and are written anew.
+
+    Their dead letters make room for those of the new records, see `deadletters.set_aside_in`.
+    """
+
+    def work(connection: Connection) -> None:
+        reset_in(connection, source, stream_partition, next_offset)
+        if lost_from is not None:
+            set_aside_in(connection, source, stream_partition, lost_from)
+
+    db.run(work)
 
 
 def reset_in(connection: Connection, source: str, stream_partition: StreamPartition, next_offset: int) -> None:

@@ -99,7 +99,7 @@ class Saver:
         _find_outcomes(connection, work, inserted, known)
         crashpoints.passing("insert")
         save_dead_letters_in(connection, batch.dead_letters + work.conflicts, keep_raw=self._rules.keep_text)
-        before = _move_positions_in(connection, batch.source, batch.positions)
+        before = _move_positions_in(connection, batch.source, batch.positions, batch.epochs)
         self._check_reached(batch, before)
         sums = _sums_of(work, inserted)
         add_in(connection, sums)
@@ -218,7 +218,7 @@ def _conflict(post: Post, reason: Reason, scored: ScoredBatch) -> DeadLetter:
 
 
 def _move_positions_in(
-    connection: Connection, source: str, moved: dict[StreamPartition, int]
+    connection: Connection, source: str, moved: dict[StreamPartition, int], epochs: dict[StreamPartition, int]
 ) -> dict[StreamPartition, int]:
     """Save positions as the greater of old and new, so that a late writer cannot move them back.
 
@@ -231,12 +231,19 @@ def _move_positions_in(
     before = {StreamPartition(row.stream, row.partition): row.next_offset for row in connection.execute(old)}
     statement = insert_into(connection, positions)
     moves_on = statement.excluded.next_offset > positions.c.next_offset
-    statement = statement.on_conflict_do_update(
-        index_elements=list(positions.primary_key), set_={"next_offset": statement.excluded.next_offset}, where=moves_on
-    )
+    new = {name: statement.excluded[name] for name in ("next_offset", "leader_epoch", "epoch_offset")}
+    statement = statement.on_conflict_do_update(index_elements=list(positions.primary_key), set_=new, where=moves_on)
     ordered = sorted(moved, key=lambda at: (at.stream, at.partition))
     rows = [
-        {"source": source, "stream": at.stream, "partition": at.partition, "next_offset": moved[at]} for at in ordered
+        {
+            "source": source,
+            "stream": at.stream,
+            "partition": at.partition,
+            "next_offset": moved[at],
+            "leader_epoch": epochs.get(at),
+            "epoch_offset": moved[at] if at in epochs else None,
+        }
+        for at in ordered
     ]
     connection.execute(statement, rows)
     return before

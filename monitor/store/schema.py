@@ -191,6 +191,13 @@ positions = Table(
     column("partition", Integer, "Partition; 0 for files", primary_key=True),
     column("next_offset", BigInteger, "The next record to read"),
     column("paused_reason", Text, "Why the source is paused; null while it reads", nullable=True),
+    column("leader_epoch", Integer, "Kafka's leader epoch of the record before epoch_offset", nullable=True),
+    column(
+        "epoch_offset",
+        BigInteger,
+        "The next_offset that leader_epoch was read with; else it says nothing",
+        nullable=True,
+    ),
     comment="Where each source goes on; written in the same transaction as the posts",
 )
 
