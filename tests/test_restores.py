@@ -4,7 +4,6 @@ A PostgreSQL dump restored under a running daemon is in test_end_to_end_kafka.py
 """
 
 import shutil
-import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from daemon_process import wait_until, write_config
 from fixtures_daemon import RunOnce
-from fixtures_kafka import Broker, real_broker
+from fixtures_kafka import Broker
 from fixtures_postgres import PostgresServer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -119,12 +118,22 @@ def test_a_renamed_source_with_its_id_space_counts_nothing_again(site: Site, run
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def wide_site(request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str) -> Site:
     """A topic of two partitions and a database of each kind that may be dropped."""
+    return _site(request, real_kafka, tmp_path, tiny_bundle, 2)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def narrow_site(request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str) -> Site:
+    """The same with one partition."""
+    return _site(request, real_kafka, tmp_path, tiny_bundle, 1)
+
+
+def _site(request: pytest.FixtureRequest, broker: Broker, folder: Path, bundle: str, n_partitions: int) -> Site:
     if request.param == "sqlite":
         url: str = request.getfixturevalue("sqlite_url")
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         url = server.create()
-    return Site(real_kafka, url, tmp_path, tiny_bundle, 2)
+    return Site(broker, url, folder, bundle, n_partitions)
 
 
 def dump(url: str) -> str:
@@ -172,36 +181,32 @@ def test_partitions_that_a_dump_has_no_posts_of_lose_none_by_its_restore(wide_si
 
 
 @pytest.mark.kafka
-def test_offsets_that_are_used_anew_bring_new_posts(wide_site: Site, tmp_path: Path, run_once: RunOnce) -> None:
+def test_offsets_that_are_used_anew_bring_new_posts(narrow_site: Site, run_once: RunOnce) -> None:
     """The broker lost the end of its log after it was read: what it writes there then counts, with and without ids,
     what it had before counts once, and so it stays however often all of it is read. The second time the log has grown
     past the stored position, as if nothing had happened: the leader epoch tells. Each refused record is a dead letter
     of its own, also those that had the same offset one after the other."""
-    broker = real_broker(tmp_path)
-    site = Site(broker, wide_site.url, tmp_path, wide_site.sections["scoring"]["bundle"], 1)
-    try:
-        site.produce(messages(100, seed=36, bad_every=1000))
-        site.produce(messages(60, seed=37, bad_every=1000))
+    site = narrow_site
+    site.produce(messages(100, seed=36, bad_every=1000))
+    site.produce(messages(60, seed=37, bad_every=1000))
+    assert run_once(site.config()) == 0
+    site.broker.lose_tail(site.topic, 100)
+    site.produce(messages(50, seed=38, bad_every=1000))
+    for _ in range(2):
         assert run_once(site.config()) == 0
-        broker.lose_tail(site.topic, 100)
-        site.produce(messages(50, seed=38, bad_every=1000))
-        for _ in range(2):
-            assert run_once(site.config()) == 0
-            assert n_posts(site.url) == 210
-            move_back(site.url)
-        sent = site.produce(messages(30, seed=39, bad_every=10))
+        assert n_posts(site.url) == 210
+        move_back(site.url)
+    sent = site.produce(messages(30, seed=39, bad_every=10))
+    assert run_once(site.config()) == 0
+    site.broker.lose_tail(site.topic, 150)
+    sent += site.produce(messages(60, seed=40, bad_every=10))
+    for _ in range(2):
         assert run_once(site.config()) == 0
-        broker.lose_tail(site.topic, 150)
-        sent += site.produce(messages(60, seed=40, bad_every=10))
-        for _ in range(2):
-            assert run_once(site.config()) == 0
-            assert n_posts(site.url) == 210 + len({message.text for message, _ in sent if message.text})
-            assert count(site.url, "SELECT count(*) FROM dead_letters") == 3 + 6
-        assert count(site.url, "SELECT count(*) FROM dead_letters WHERE position = 159") == 2
-        assert count(site.url, "SELECT next_offset FROM positions") == site.n_records() == 210
-        check_totals(site.url)
-    finally:
-        broker.stop(signal.SIGKILL)
+        assert n_posts(site.url) == 210 + len({message.text for message, _ in sent if message.text})
+        assert count(site.url, "SELECT count(*) FROM dead_letters") == 3 + 6
+    assert count(site.url, "SELECT count(*) FROM dead_letters WHERE position = 159") == 2
+    assert count(site.url, "SELECT next_offset FROM positions") == site.n_records() == 210
+    check_totals(site.url)
 
 
 def move_back(url: str) -> None:

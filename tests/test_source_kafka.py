@@ -4,7 +4,6 @@ On Tansu, and on the real broker where logs must last.
 """
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from feeds import KafkaFeed, message, now, parser_of, texts_of, wait_for
-from fixtures_kafka import REFUSED_SOCKETS, Broker, kafka_tool, real_broker
+from fixtures_kafka import REFUSED_SOCKETS, Broker, kafka_tool
 from kafka.errors import TopicAlreadyExistsError
 
 from monitor.config import KafkaSection
@@ -419,34 +418,29 @@ def test_a_position_beyond_the_end_reads_from_the_beginning(
     assert feed.positions.offsets[partition] == 0
 
 
-@pytest.mark.long  # a broker is started twice
 @pytest.mark.parametrize("is_filled", [True, False], ids=["filled", "shorter"])
-def test_a_log_that_lost_its_end_under_a_reader_is_read_from_there(is_filled: bool, tmp_path: Path) -> None:
+def test_a_log_that_lost_its_end_under_a_reader_is_read_from_there(
+    is_filled: bool, real_kafka: Broker, feeds: Callable[..., KafkaFeed]
+) -> None:
     """Also where it has grown past the reader's position again before anybody looked."""
-    broker = real_broker(tmp_path)
-    try:
-        feed = KafkaFeed(broker)
-        feed.source.open()
-        feed.put("1", "2", "3")
-        feed.put("4", "5", "6")
-        keys = {record.post_key for record in feed.read(6) if isinstance(record, Post)}
-        broker.lose_tail(feed.topic, 3)
-        feed.put(*(["4", "five", "six", "seven", "eight"] if is_filled else ["4", "five"]))
-        seen: list[Any] = []
+    feed = feeds(real_kafka)
+    feed.put("1", "2", "3")
+    feed.put("4", "5", "6")
+    keys = {record.post_key for record in feed.read(6) if isinstance(record, Post)}
+    real_kafka.lose_tail(feed.topic, 3)
+    feed.put(*(["4", "five", "six", "seven", "eight"] if is_filled else ["4", "five"]))
+    seen: list[Any] = []
 
-        def read() -> set[str]:
-            try:
-                seen.extend(feed.poll().records)
-            except SourceUnavailable:
-                time.sleep(0.1)
-            return set(texts_of(seen))
+    def read() -> set[str]:
+        try:
+            seen.extend(feed.poll().records)
+        except SourceUnavailable:
+            time.sleep(0.1)
+        return set(texts_of(seen))
 
-        wait_for(read, lambda texts: ("eight" if is_filled else "five") in texts, 40)
-        new = {record.text for record in seen if record.post_key not in keys}
-        assert new == ({"five", "six", "seven", "eight"} if is_filled else {"five"})
-        feed.source.close()
-    finally:
-        broker.stop(signal.SIGKILL)
+    wait_for(read, lambda texts: ("eight" if is_filled else "five") in texts, 40)
+    new = {record.text for record in seen if record.post_key not in keys}
+    assert new == ({"five", "six", "seven", "eight"} if is_filled else {"five"})
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------

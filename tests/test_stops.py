@@ -2,7 +2,8 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -54,24 +55,41 @@ def n_waiting(url: str) -> int:
 
 @pytest.mark.long
 @pytest.mark.postgres
-@pytest.mark.parametrize("obstacle", [as_if_another_migrates, as_if_a_table_were_busy])
 def test_a_stop_during_a_migration_that_does_not_end(
-    obstacle: Callable[[str], Iterator[None]],
     postgres_server: PostgresServer,
     tmp_path: Path,
     tiny_bundle: str,
     open_database: Callable[[str], Database],
 ) -> None:
-    """It has until LEAVE_S to end; then the daemon leaves with 0, and the database is as it was, ready for the next."""
-    url = postgres_server.create()
-    config = write_config(tmp_path, store={"url": url}, scoring={"bundle": tiny_bundle})
-    with obstacle(url), ForkedDaemon(config) as daemon:  # type: ignore[attr-defined]  # a context manager by now
+    """It has until LEAVE_S to end; then the daemon leaves with 0, and the database is as it was, ready for the next.
+
+    Both obstacles at once, each to a database and a daemon of its own: there is much to wait for.
+    """
+    urls = [postgres_server.create() for _ in range(2)]
+    with ExitStack() as stack:
+        stack.enter_context(as_if_another_migrates(urls[0]))
+        stack.enter_context(as_if_a_table_were_busy(urls[1]))
+        folders = [tmp_path / "another", tmp_path / "busy"]
+        daemons = [
+            stack.enter_context(migrating(url, folder, tiny_bundle)) for url, folder in zip(urls, folders, strict=True)
+        ]
+        with ThreadPoolExecutor() as threads:
+            stops = [threads.submit(daemon.stop, signal.SIGTERM, deadline_s=25) for daemon in daemons]
+        assert [stop.result() for stop in stops] == [0, 0]
+        assert all("leaving although something still hangs" in daemon.log() for daemon in daemons)
+    for url in urls:
+        db = open_database(url)
+        wait_until(lambda url=url: n_waiting(url) == 0, "the end of the session", 30)  # type: ignore[misc]
+        assert migrate.current(db) is None
+        assert migrate.upgrade(db) is True
+        assert db.read(lambda connection: connection.execute(text("SELECT count(*) FROM posts")).scalar_one()) == 0
+
+
+@contextmanager
+def migrating(url: str, folder: Path, bundle: str) -> Iterator[ForkedDaemon]:
+    """A daemon whose migration waits."""
+    folder.mkdir()
+    with ForkedDaemon(write_config(folder, store={"url": url}, scoring={"bundle": bundle})) as daemon:
         wait_until(lambda: n_waiting(url) == 1, "the migration")
         assert daemon.ask("/livez")[0] == 200
-        assert daemon.stop(signal.SIGTERM, deadline_s=25) == 0
-        assert "leaving although something still hangs" in daemon.log()
-    db = open_database(url)
-    wait_until(lambda: n_waiting(url) == 0, "the end of the session", 30)
-    assert migrate.current(db) is None
-    assert migrate.upgrade(db) is True
-    assert db.read(lambda connection: connection.execute(text("SELECT count(*) FROM posts")).scalar_one()) == 0
+        yield daemon
