@@ -12,6 +12,7 @@ from models.corpora import CLASSES
 from models.recipe import Recipe, Stage
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 # Feelings whose emoji are appended to posts of a label. The others (laughter, shock, boredom, doubt) go both ways.
 FEELINGS_OF_LABEL = {
@@ -23,11 +24,15 @@ FEELINGS_OF_LABEL = {
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 for a class it lacks."""
+    """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 for a class it lacks.
+
+    `taught` (n, C): a teacher's probabilities, NaN for the posts that are never drawn.
+    """
 
     ids: Sequence[Sequence[int]]
     labels: IntArray
     class_weights: npt.NDArray[np.float64]
+    taught: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, ids: Sequence[Sequence[int]], labels: Sequence[int]) -> "EncodedCorpus":
@@ -43,13 +48,20 @@ class TrainingBatch:
     """B posts of one length T, so that nothing is padded."""
 
     ids: Tensor  # (B, T) int64
-    labels: Tensor  # (B,) int64
+    targets: Tensor  # (B, C) float32: shares of the classes, 0 for one that is not allowed
     weights: Tensor  # (B,) float32
-    allowed: Tensor  # (B, C) bool: the classes that the post's source knows
+    allowed: Tensor  # (B, C) bool: the classes that the post's source, or its teacher, knows
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """The same on a device."""
-        return TrainingBatch(*(part.to(device) for part in (self.ids, self.labels, self.weights, self.allowed)))
+        return TrainingBatch(*(part.to(device) for part in (self.ids, self.targets, self.weights, self.allowed)))
+
+
+def targets_of(labels: IntArray, allowed: npt.NDArray[np.bool_], smoothing: float) -> FloatArray:
+    """(B, C): 1 for each post's label (B,), but for the `smoothing` share, which is spread over the allowed classes."""
+    hit = np.eye(allowed.shape[1])[labels]
+    targets: FloatArray = (1 - smoothing) * hit + smoothing * allowed / allowed.sum(axis=1, keepdims=True)
+    return targets
 
 
 def draw(n_posts: int, n_source: int, epoch: int, seed: Sequence[int]) -> IntArray:
@@ -91,6 +103,16 @@ class Mixture:
         batches = [group[i : i + size] for group in by_length.values() for i in range(0, len(group), size)]
         return [batches[k] for k in generator.permutation(len(batches))]
 
+    def drawn(self, source: str) -> set[int]:
+        """The posts of a source that the stage's epochs draw, if all of them are run."""
+        names = [name for name, _ in self.sources]
+        if source not in names:
+            return set()
+        number = names.index(source)
+        n_source = len(self.sources[number][1].labels)
+        epochs = (self._drawn(number, source, n_source, epoch) for epoch in range(self.stage.epochs))
+        return {int(post) for drawn in epochs for post in drawn}
+
     def _drawn(self, source: int, name: str, n_source: int, epoch: int) -> IntArray:
         return draw(self.stage.posts[name], n_source, epoch, [*self._seed, source])
 
@@ -104,13 +126,25 @@ class Mixture:
             ids = np.concatenate([ids, self._emoji_columns(labels, generator)], axis=1)
         scale = np.array([self.stage.weights.get(self.sources[s][0], 1.0) for s, _ in pairs])
         weights = scale * np.array([corpus.class_weights[label] for corpus, label in zip(corpora, labels, strict=True)])
-        allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
+        targets, allowed = self._targets(pairs, labels)
         return TrainingBatch(
             torch.from_numpy(ids),
-            torch.from_numpy(labels),
+            torch.from_numpy(targets.astype(np.float32)),
             torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(allowed),
         )
+
+    def _targets(self, pairs: Sequence[tuple[int, int]], labels: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """(B, C) each: what the network shall say, the teacher's share of it included, and the classes it may."""
+        corpora = [self.sources[s][1] for s, _ in pairs]
+        allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
+        targets = targets_of(labels, allowed, self.recipe.label_smoothing)
+        share = self.recipe.teacher_share
+        for row, (corpus, (_, post)) in enumerate(zip(corpora, pairs, strict=True)):
+            if share and corpus.taught is not None:
+                allowed[row] = True
+                targets[row] = share * corpus.taught[post] + (1 - share) * targets[row]
+        return targets, allowed
 
     def _emoji_columns(self, labels: IntArray, generator: np.random.Generator) -> IntArray:
         """(B, 1 or 2): one emoji per post, perhaps twice."""

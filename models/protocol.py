@@ -101,7 +101,7 @@ def origin_of(source: str) -> tuple[str, ...]:
 def without_source(plan: Recipe, leave_out: Sequence[str]) -> Recipe:
     """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage."""
     stages = tuple(_small(stage, leave_out) for stage in plan.stages)
-    return replace(plan, stages=stages, calibration_posts=0, measuring_posts=0)
+    return replace(plan, stages=stages, calibration_posts=0, measuring_posts=0, teacher_share=0.0)
 
 
 def _small(stage: Stage, leave_out: Sequence[str]) -> Stage:

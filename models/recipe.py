@@ -28,8 +28,12 @@ class VocabularyPlan:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """Widths of the network and what is dropped while training."""
+    """Widths of the network and what is dropped while training. `kind`: `gru`, or a teacher's `sentence_encoder`.
 
+    A sentence encoder has its own widths, and drops no tokens.
+    """
+
+    kind: str = "gru"
     embedding: int = 128
     hidden: int = 128
     dropout: float = 0.3
@@ -70,6 +74,7 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     emoji_share: float = 0.0
+    teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
 
 
@@ -148,6 +153,9 @@ def _check(recipe: Recipe, name: str) -> None:
         f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS_BY_WORD)}": recipe.preparation
         not in PREPARATIONS_BY_WORD,
         "stages must name at least one stage": not recipe.stages,
+        f"network.kind {recipe.network.kind!r} is none of gru, sentence_encoder": recipe.network.kind
+        not in {"gru", "sentence_encoder"},
+        f"teacher_share {recipe.teacher_share} is not between 0 and 1": not 0.0 <= recipe.teacher_share <= 1.0,
         f"network.hidden {recipe.network.hidden} is more than 128": recipe.network.hidden > 128,
         f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start
         not in {"encoder", "texts"},

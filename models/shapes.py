@@ -5,7 +5,7 @@ manifest alone could ask for any amount of memory.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import ClassVar, Protocol
 
 Sizes = dict[str, tuple[int, ...]]
@@ -61,6 +61,10 @@ class GruShape:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+
+    def numbers(self) -> dict[str, int]:
+        """What a manifest says of the network."""
+        return asdict(self)
 
     def sizes(self) -> Sizes:
         return {

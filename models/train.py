@@ -30,11 +30,14 @@ from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.protocol import without_source
 from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
+from models.sentence_encoder import KIND
 from models.shapes import GruShape
+from models.soft_labels import taught_by
 from models.task_card import run_lines
 from models.task_recipe import is_task_recipe
 from models.task_report import is_task_bundle
 from models.task_train import Options, train_task
+from models.teacher import Teacher, held_out_sha256, new_teacher
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of, mix_weights
 from models.vocabulary import (
@@ -58,6 +61,7 @@ def train(
     init: Path | None = None,
     seed: int | None = None,
     leave_out: tuple[str, ...] = (),
+    teacher: Path | None = None,
     **more: Any,
 ) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
@@ -72,39 +76,41 @@ def train(
     """
     path = find_recipe(recipe)
     if is_task_recipe(path):
+        if teacher is not None:
+            raise RecipeError(f"{path.stem} learns from labels alone: --teacher has no use")
         task = f"-{more['task']}" if more.get("task") else ""
         folder = _checked_folder(out or Path("bundles") / f"{path.stem}{task}")
         return train_task(path, folder, Options(data, init, seed, **more))
-    data = None if data is None else path_of(data)
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
-    plan = read_recipe(path)
-    plan = without_source(plan, leave_out) if leave_out else plan
-    plan = plan if seed is None else replace(plan, seed=seed)
+    data = None if data is None else path_of(data)
+    plan = _read_plan(path, leave_out, seed)
     folder = _checked_folder(out or Path("bundles") / plan.name)
     place = find_data(data)
-    init = init or _usual_start(recipe, place)
-    starts_from = None if init is None else _read_start(init)
-    if starts_from is not None:
-        plan = replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens)
-    elif plan.vocabulary.start == "encoder":
-        encoder_folder()
+    is_teacher = plan.network.kind == KIND
+    init = init or (None if is_teacher else _usual_start(recipe, place))
+    plan, master = _with_teacher(plan, teacher, place)
+    plan, starts_from = _with_start(plan, init)
     LOG.info("reading labelled posts")
     plan, posts, hashes = load_posts(plan, place, leave_out)
+    told = _told_of_teaching(plan, posts, teacher, master)
     sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
-    encoder, network = _start(plan, sources, init, starts_from)
+    encoder, network = new_teacher(plan) if is_teacher else _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
     held_out = _encode(encoder, development)
-    mixtures = [Mixture(plan, i, encoded, encoder.tokenizer.get_vocab()) for i in range(len(plan.stages))]
+    mixtures = _mixtures(plan, encoded, encoder)
+    if master is not None:
+        kept = folder.with_name(f"{folder.name}.soft-labels")
+        mixtures = _mixtures(plan, taught_by(master, sources, encoded, mixtures, kept), encoder)
     trainer = Trainer(network, plan, mixtures, held_out)
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from))
+    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, master))
     if init is not None and starts_from is not None and plan.start_share:
         mix_weights(trainer.network, read_weights(init), plan.start_share)
     to_calibrate = _encode(encoder, merge([development, posts.calibration]))
-    _write(folder, plan, trainer, encoder, to_calibrate, hashes, starts_from)
-    if not leave_out:
+    _write(folder, plan, trainer, encoder, to_calibrate, hashes, starts_from, told)
+    if not leave_out and not is_teacher:
         LOG.info("measuring %s", folder.name)
         own = {"development": development} if OWN_LABELS in sources else None
         save_report(folder, evaluate(folder, data) if own is None else report_on(folder, own, []))
@@ -163,6 +169,54 @@ def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
     return EncodedCorpus.of(encoder.encode(corpus.texts), corpus.labels)
 
 
+def _read_plan(path: Path, leave_out: tuple[str, ...], seed: int | None) -> Recipe:
+    """The recipe as it is asked for. Raises RecipeError."""
+    plan = read_recipe(path)
+    plan = without_source(plan, leave_out) if leave_out else plan
+    return plan if seed is None else replace(plan, seed=seed)
+
+
+def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | None]:
+    """The recipe as it goes on from a bundle, and that bundle's manifest. Raises BundleError, RecipeError."""
+    if init is None:
+        if plan.vocabulary.start == "encoder":
+            encoder_folder()
+        return plan, None
+    if plan.network.kind == KIND:
+        raise RecipeError(f"{plan.name} starts from a pretrained encoder: --init has no use")
+    starts_from = _read_start(init)
+    return replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens), starts_from
+
+
+def _told_of_teaching(plan: Recipe, posts: Split, folder: Path | None, teacher: Teacher | None) -> dict[str, Any]:
+    """What the manifest says of it. Raises RecipeError where a teacher has seen what its pupil must not."""
+    if plan.network.kind == KIND:
+        return {"held_out_sha256": held_out_sha256(posts)}
+    if teacher is None:
+        return {}
+    if teacher.held_out_sha256 != held_out_sha256(posts):
+        raise RecipeError(f"{folder} has learnt from posts that {plan.name} holds out: train it again on these data")
+    return {"teacher": {"sha256": teacher.sha256}}
+
+
+def _with_teacher(plan: Recipe, folder: Path | None, place: Path) -> tuple[Recipe, Teacher | None]:
+    """The recipe as it will run, and its teacher. Raises RecipeError, BundleError where one is missing or of no use."""
+    if folder is not None and not plan.teacher_share:
+        raise RecipeError(f"{plan.name} has no teacher_share: --teacher has no use")
+    if folder is not None:
+        return plan, Teacher(folder)
+    if plan.teacher_share and not place.is_file():
+        raise RecipeError(
+            f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`,"
+            " then name its folder with --teacher"
+        )
+    return replace(plan, teacher_share=0.0), None
+
+
+def _mixtures(plan: Recipe, encoded: Mapping[str, EncodedCorpus], encoder: TextEncoder) -> list[Mixture]:
+    return [Mixture(plan, i, encoded, encoder.tokenizer.get_vocab()) for i in range(len(plan.stages))]
+
+
 def _start(
     plan: Recipe, sources: Mapping[str, Corpus], init: Path | None, manifest: Manifest | None
 ) -> tuple[TextEncoder, GruClassifier]:
@@ -188,9 +242,10 @@ def _start(
     return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network
 
 
-def _fingerprint(plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest | None) -> str:
+def _fingerprint(plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest | None, teacher: Teacher | None) -> str:
     """What a checkpoint must agree with to be gone on from."""
     parts = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
+    parts.append(teacher.sha256 if teacher else None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -202,11 +257,13 @@ def _write(
     held_out: EncodedCorpus,
     hashes: Mapping[str, str],
     starts_from: Manifest | None,
+    told: Mapping[str, Any],
 ) -> None:
     network = trainer.network
     calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
     trained: dict[str, Any] = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
     trained["held_out_posts"] = len(held_out.labels) - plan.calibration_posts
+    trained |= told
     if starts_from is not None:
         trained["start"] = {"name": starts_from.name, "sha256": starts_from.sha256}
     manifest = Manifest(
@@ -215,7 +272,7 @@ def _write(
         languages=plan.languages,
         preparation=plan.preparation,
         max_tokens=plan.max_tokens,
-        network=asdict(network.shape),
+        network=network.shape.numbers(),
         files={},
         trained=trained,
     )

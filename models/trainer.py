@@ -1,5 +1,6 @@
 """The training of a recipe's stages: average of the weights, early stop, learning rates."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -14,26 +15,26 @@ from models.measures import FloatArray, macro_recall
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch
 from models.networks import GruClassifier
 from models.recipe import Recipe
+from models.sentence_encoder import SentenceClassifier
 from models.training_loop import TrainingLoop
 
 LOG = logging.getLogger(__name__)
 WARM_UP_SHARE = 0.05
 
+Network = GruClassifier | SentenceClassifier
 
-def loss_of(logits: Tensor, batch: TrainingBatch, smoothing: float, batch_posts: int) -> Tensor:
-    """Weighted cross-entropy over the classes that each post's source knows, over the nominal batch size.
 
-    A small batch thereby weighs what its posts weigh. `smoothing` spreads that share of the target over the allowed
-    classes.
+def loss_of(logits: Tensor, batch: TrainingBatch, batch_posts: int) -> Tensor:
+    """Weighted cross-entropy to each post's target over the classes that are allowed, over the nominal batch size.
+
+    A small batch thereby weighs what its posts weigh.
     """
     logs = log_softmax(logits.masked_fill(~batch.allowed, -1e4), dim=1)  # (B, C)
-    hit = logs.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
-    spread = logs.masked_fill(~batch.allowed, 0.0).sum(dim=1) / batch.allowed.sum(dim=1)
-    return -(batch.weights * ((1 - smoothing) * hit + smoothing * spread)).sum() / batch_posts
+    return -(batch.weights * (batch.targets * logs).sum(dim=1)).sum() / batch_posts
 
 
 @torch.no_grad()
-def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts: int = 256) -> FloatArray:
+def logits_of(network: Network, ids: Sequence[Sequence[int]], batch_posts: int = 256) -> FloatArray:
     """Logits (n, C) of the reference network without dropout, posts in the order given."""
     network.eval()
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
@@ -49,7 +50,7 @@ def logits_of(network: GruClassifier, ids: Sequence[Sequence[int]], batch_posts:
 
 
 @torch.no_grad()
-def mix_weights(network: GruClassifier, start: Mapping[str, Tensor], share: float) -> None:
+def mix_weights(network: Network, start: Mapping[str, Tensor], share: float) -> None:
     """Move `network`'s weights the `share` of the way back to `start`, in place.
 
     What it learnt last is mostly kept, and what it knew before with it (Wortsman et al. 2022, "Robust fine-tuning of
@@ -63,12 +64,12 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
     """Trains `network` in place through all stages; afterwards it has the best averaged weights of the last stage."""
 
     def __init__(
-        self, network: GruClassifier, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
+        self, network: Network, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
     ) -> None:
         super().__init__()
         self._device, _ = choose_device("auto")
         self.network = network.to(self._device)
-        self.average = GruClassifier(network.shape).to(self._device)
+        self.average = copy.deepcopy(self.network)
         self.recipe = recipe
         self.mixtures = mixtures
         self.development = development
@@ -100,7 +101,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
             group["lr"] = rate
         self.network.train()
         logits = self.network(batch.ids, torch.full((len(batch.ids),), batch.ids.shape[1]))
-        loss = loss_of(logits, batch, self.recipe.label_smoothing, self.recipe.batch_posts)
+        loss = loss_of(logits, batch, self.recipe.batch_posts)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)

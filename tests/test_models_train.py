@@ -17,7 +17,7 @@ from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv, text_key
 from models.evaluate import evaluate, load_report, render
 from models.manifest import LOADED_FILES, BundleError
-from models.mixture import EncodedCorpus, TrainingBatch, draw
+from models.mixture import EncodedCorpus, TrainingBatch, draw, targets_of
 from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.task_recipe import is_task_recipe
@@ -276,8 +276,9 @@ def test_loss_leaves_out_classes_a_source_does_not_know() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     weights = EncodedCorpus.of([[1], [2]], [0, 2]).class_weights
     allowed = torch.tensor(np.stack([weights > 0] * 2))
-    batch = TrainingBatch(torch.zeros(2, 1), torch.tensor([0, 2]), torch.ones(2), allowed)
-    torch.autograd.backward(loss_of(logits, batch, 0.1, 2))
+    targets = torch.tensor(targets_of(np.array([0, 2]), allowed.numpy(), 0.1), dtype=torch.float32)
+    batch = TrainingBatch(torch.zeros(2, 1), targets, torch.ones(2), allowed)
+    torch.autograd.backward(loss_of(logits, batch, 2))
     assert logits.grad is not None
     assert logits.grad[:, 1].tolist() == [0.0, 0.0]
     assert logits.grad[0].tolist() == pytest.approx([-0.225, 0.0, 0.225])

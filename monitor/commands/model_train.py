@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 @click.option(
     "--task", help="Learn the posts of another task, of one recipe's or `social`: the shipped bundle's last ones."
 )
+@click.option(
+    "--teacher",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a trained social-teacher, for a recipe with teacher_share.",
+)
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
     config_path: Path,
@@ -53,6 +58,7 @@ def train(
     scale: str | None,
     vectors: Path | None,
     task: str | None,
+    teacher: Path | None,
     *,
     no_variants: bool,
 ) -> None:
@@ -70,7 +76,7 @@ def train(
         start = find_bundle(init, config) if init else None
         options = {"scale": scale, "vectors": vectors, "task": task, "with_variants": False if no_variants else None}
         more: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        folder = training.train(recipe, data, out, start, seed, **more)
+        folder = training.train(recipe, data, out, start, seed, teacher=teacher, **more)
         click.echo(training.told_of(folder))
 
 

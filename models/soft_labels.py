@@ -1,0 +1,98 @@
+"""What a teacher says of the posts that a network learns from: computed once, kept beside the checkpoint.
+
+Only the posts that the recipe's epochs draw are asked about: a transformer takes some ten milliseconds for one.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from models.corpora import CLASSES, Corpus
+from models.mixture import EncodedCorpus, Mixture
+from models.teacher import Teacher
+
+LOG = logging.getLogger(__name__)
+SAVE_S = 60.0
+CHUNK_POSTS = 1_024
+
+Labels = dict[str, npt.NDArray[np.float32]]
+
+
+def taught_by(
+    teacher: Teacher,
+    corpora: Mapping[str, Corpus],
+    encoded: Mapping[str, EncodedCorpus],
+    mixtures: Sequence[Mixture],
+    kept: Path,
+) -> dict[str, EncodedCorpus]:
+    """The encoded corpora with the teacher's probabilities of every post that is drawn.
+
+    `kept` is the file of those that an interrupted call has computed; it goes on from there.
+    """
+    fingerprint = _fingerprint(teacher, corpora)
+    labels = _load(kept, fingerprint)
+    for name, corpus in corpora.items():
+        labels.setdefault(name, np.full((len(corpus), len(CLASSES)), np.nan, np.float32))
+    wanted = {name: sorted(set().union(*(mixture.drawn(name) for mixture in mixtures))) for name in corpora}
+    missing = [(name, i) for name, rows in wanted.items() for i in rows if np.isnan(labels[name][i, 0])]
+    if missing:
+        LOG.info("the teacher labels %d posts", len(missing))
+        _label(teacher, corpora, labels, missing, lambda: _save(kept, fingerprint, labels))
+    return {name: replace(corpus, taught=labels[name]) for name, corpus in encoded.items()}
+
+
+def _label(
+    teacher: Teacher,
+    corpora: Mapping[str, Corpus],
+    labels: Labels,
+    missing: Sequence[tuple[str, int]],
+    save: Callable[[], None],
+) -> None:
+    """Ask about the posts (source, number) that are `missing`; `save` now and then, and at the end."""
+    saved_at = time.monotonic()
+    missing = sorted(missing, key=lambda at: len(corpora[at[0]].texts[at[1]]))  # of like length: little padding
+    console = Console(stderr=True)
+    starts = range(0, len(missing), CHUNK_POSTS)
+    for start in track(starts, "teacher", console=console, transient=True, disable=not console.is_terminal):
+        chunk = missing[start : start + CHUNK_POSTS]
+        found = teacher.probabilities([corpora[name].texts[i] for name, i in chunk])
+        for (name, i), row in zip(chunk, found, strict=True):
+            labels[name][i] = row
+        if time.monotonic() - saved_at > SAVE_S:
+            save()
+            saved_at = time.monotonic()
+            LOG.info("labelled %d of %d posts", start + len(chunk), len(missing))
+    save()
+
+
+def _fingerprint(teacher: Teacher, corpora: Mapping[str, Corpus]) -> str:
+    hashes = [hashlib.sha256("\n".join(c.texts).encode("utf-8", "replace")).hexdigest() for c in corpora.values()]
+    return hashlib.sha256(json.dumps([teacher.sha256, list(corpora), hashes]).encode()).hexdigest()
+
+
+def _load(path: Path, fingerprint: str) -> Labels:
+    if not path.exists():
+        return {}
+    with safe_open(path, "np") as stored:
+        if stored.metadata().get("fingerprint") != fingerprint:
+            return {}
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
+
+
+def _save(path: Path, fingerprint: str, labels: Labels) -> None:
+    """Write beside, then rename, as `checkpoint.save_checkpoint`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".fresh-labels")
+    save_file(labels, fresh, metadata={"fingerprint": fingerprint})
+    fresh.replace(path)

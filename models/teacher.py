@@ -1,0 +1,62 @@
+"""A transformer that learns the corpora's labels, to teach them to a network that is fast enough to serve.
+
+`sentiment-monitor model train social-teacher`. Knowledge distillation, Hinton et al. 2015, arXiv:1503.02531.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from models.calibration import Calibration
+from models.corpora import CLASSES
+from models.holdouts import Split
+from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, BundleError, read_manifest
+from models.measures import FloatArray
+from models.network_weights import read_weights
+from models.recipe import Recipe
+from models.sentence_encoder import KIND, EncoderShape, SentenceClassifier, pretrained, teacher_vocabulary
+from models.tokenizer import TextEncoder
+from models.trainer import logits_of
+from models.vocabulary import encoder_folder, wordpiece
+
+LOG = logging.getLogger(__name__)
+
+
+def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
+    """Encoder and network before the first step. Raises RecipeError without the pretrained encoder."""
+    folder = encoder_folder()
+    vocabulary = teacher_vocabulary(folder)
+    network = pretrained(folder, vocabulary, len(CLASSES), plan.network.dropout)
+    return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network
+
+
+def held_out_sha256(posts: Split) -> str:
+    """What a teacher and its pupil must agree on: the posts that neither may have seen."""
+    keys = sorted({key for part in (posts.development, posts.calibration, posts.measuring) for key in part.keys})
+    return hashlib.sha256("\n".join(keys).encode("utf-8", "replace")).hexdigest()
+
+
+class Teacher:
+    """A trained teacher. Raises BundleError where `folder` holds none, or one that is altered."""
+
+    def __init__(self, folder: Path) -> None:
+        manifest = read_manifest(folder)
+        numbers = dict(manifest.network)
+        if numbers.pop("kind", "gru") != KIND:
+            raise BundleError(f"{folder} is no teacher: train one with `model train social-teacher`")
+        self.sha256 = manifest.sha256
+        self.held_out_sha256 = str(manifest.trained.get("held_out_sha256"))
+        self._encoder = TextEncoder.load(folder / TOKENIZER, manifest.preparation, manifest.max_tokens)
+        try:
+            self._network = SentenceClassifier(EncoderShape(**numbers))
+            self._network.load_state_dict(read_weights(folder))
+        except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+            raise BundleError(f"{folder / WEIGHTS} does not fit the manifest: {error}") from error
+        self._calibration = Calibration.load(folder / CALIBRATION, len(manifest.classes))
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        """Calibrated probabilities (n, C) of texts, in their order."""
+        return self._calibration.apply(logits_of(self._network, self._encoder.encode(texts), 64))

@@ -1,0 +1,302 @@
+"""A transformer teaches a network: its sums are BERT's, its pupils learn what it says, and it is never served."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import RECIPE, VOCABULARY, labelled_rows, one_thread, write_labelled
+from torch import Tensor
+
+from models import soft_labels, teacher
+from models.bundle import Bundle
+from models.corpora import Corpus, corpus_of
+from models.manifest import BundleError, read_manifest
+from models.measures import FloatArray
+from models.mixture import EncodedCorpus, Mixture
+from models.preparation import PLACEHOLDERS
+from models.recipe import RecipeError, find_recipe, read_recipe
+from models.sentence_encoder import SentenceClassifier, pretrained, teacher_vocabulary
+from models.soft_labels import taught_by
+from models.teacher import Teacher
+from models.train import train
+from models.trainer import logits_of
+
+pytestmark = pytest.mark.long  # networks are trained: `make test-long`
+
+WIDTH, LAYERS, HEADS, INNER, POSITIONS = 16, 2, 4, 24, 40
+NEW = ["great", "nice", "awful", "opens", "acme"]
+WORDS = ["[PAD]", "[CLS]", "[SEP]", *NEW, *(word for word in VOCABULARY if word not in PLACEHOLDERS)]
+SOURCES = [
+    "semeval",
+    "tweet_extraction",
+    "crowdflower",
+    "goemotions",
+    "sst_sentences",
+    "twitter_entity",
+    "sanders",
+    "uci",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Training on one thread."""
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as that of all-MiniLM-L6-v2, of a small encoder with random weights."""
+    folder = tmp_path_factory.mktemp("encoder")
+    sizes = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": INNER}
+    (folder / "config.json").write_text(json.dumps(sizes | {"max_position_embeddings": POSITIONS}))
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    torch.manual_seed(3)
+    found = {name: name.endswith("LayerNorm.weight") + 0.2 * torch.randn(size) for name, size in stored_sizes().items()}
+    save_file(found, folder / "model.safetensors")
+    return folder
+
+
+def stored_sizes() -> dict[str, tuple[int, ...]]:
+    """Tensors of a BERT encoder by the names that all-MiniLM-L6-v2 has."""
+    sizes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(WORDS), WIDTH),
+        "embeddings.position_embeddings.weight": (POSITIONS, WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        "embeddings.LayerNorm.weight": (WIDTH,),
+        "embeddings.LayerNorm.bias": (WIDTH,),
+    }
+    parts = {f"attention.self.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value")}
+    parts |= {"attention.output.dense": (WIDTH, WIDTH), "intermediate.dense": (INNER, WIDTH)}
+    parts |= {"output.dense": (WIDTH, INNER)}
+    for layer in range(LAYERS):
+        for name, size in parts.items():
+            sizes |= {f"encoder.layer.{layer}.{name}.weight": size, f"encoder.layer.{layer}.{name}.bias": size[:1]}
+        for name in ("attention.output", "output"):
+            for end in ("weight", "bias"):
+                sizes[f"encoder.layer.{layer}.{name}.LayerNorm.{end}"] = (WIDTH,)
+    return sizes
+
+
+class Bert:
+    """Devlin et al. 2019, one post at a time, in NumPy and by the stored names: no line of it is the network's."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors.numpy import load_file
+
+        self.stored = {
+            name: array.astype(np.float64) for name, array in load_file(folder / "model.safetensors").items()
+        }
+
+    def mean_state(self, ids: Sequence[int]) -> FloatArray:
+        """(D,): the mean of the last layer's states of a post, marks of beginning and end included."""
+        get = self.stored.__getitem__
+        states = get("embeddings.word_embeddings.weight")[list(ids)]
+        states = states + get("embeddings.position_embeddings.weight")[: len(ids)]
+        states = self._norm(states + get("embeddings.token_type_embeddings.weight")[0], "embeddings.LayerNorm")
+        for layer in range(LAYERS):
+            at = f"encoder.layer.{layer}."
+            mixed = self._linear(self._attended(states, at), f"{at}attention.output.dense")
+            states = self._norm(states + mixed, f"{at}attention.output.LayerNorm")
+            inner = self._linear(states, f"{at}intermediate.dense")
+            erf = torch.erf(torch.tensor(inner / np.sqrt(2.0))).numpy()
+            states = self._norm(
+                states + self._linear(inner * (1 + erf) / 2, f"{at}output.dense"), f"{at}output.LayerNorm"
+            )
+        mean: FloatArray = states.mean(axis=0)
+        return mean
+
+    def _attended(self, states: FloatArray, at: str) -> FloatArray:
+        query, key, value = (self._linear(states, f"{at}attention.self.{name}") for name in ("query", "key", "value"))
+        size = WIDTH // HEADS
+        parts = []
+        for head in range(HEADS):
+            columns = slice(head * size, (head + 1) * size)
+            weights = np.exp(query[:, columns] @ key[:, columns].T / np.sqrt(size))
+            parts.append(weights / weights.sum(axis=1, keepdims=True) @ value[:, columns])
+        return np.concatenate(parts, axis=1)
+
+    def _linear(self, states: FloatArray, name: str) -> FloatArray:
+        found: FloatArray = states @ self.stored[f"{name}.weight"].T + self.stored[f"{name}.bias"]
+        return found
+
+    def _norm(self, states: FloatArray, name: str) -> FloatArray:
+        centred = states - states.mean(axis=1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-12)
+        found: FloatArray = scaled * self.stored[f"{name}.weight"] + self.stored[f"{name}.bias"]
+        return found
+
+
+def test_the_encoder_computes_what_bert_does(encoder: Path) -> None:
+    """Alone and beside a longer post, whose padding is not read; the output is the only part that is new."""
+    network = pretrained(encoder, teacher_vocabulary(encoder), 3, 0.1)
+    bert, posts = Bert(encoder), [[9, 4, 5], [7], [3, 8, 8, 6, 10, 4]]
+    expected = np.stack([bert.mean_state([1, *ids, 2]) for ids in posts])
+    output = network.output.weight.detach().numpy().T, network.output.bias.detach().numpy()
+    for batch in (1, 3):
+        assert np.abs(logits_of(network, posts, batch) - (expected @ output[0] + output[1])).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[tuple[str, str]]:
+    """Three hundred labelled posts."""
+    return list(labelled_rows(300))
+
+
+@pytest.fixture(scope="module")
+def trained(rows: list[tuple[str, str]], encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A teacher that has learnt them."""
+    folder = tmp_path_factory.mktemp("teacher")
+    recipe = folder / "master.yaml"
+    text = RECIPE.replace("name: tiny", "name: master").replace("epochs: 3", "epochs: 10").replace("0.02,", "0.004,")
+    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
+    recipe.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher, "encoder_folder", lambda: encoder)
+        patch.setattr("models.train.encoder_folder", lambda: encoder)
+        yield train(recipe, write_labelled(folder / "posts.csv", rows), folder / "master")
+
+
+def test_a_teacher_learns_and_is_not_served(trained: Path, rows: list[tuple[str, str]]) -> None:
+    """Its bundle has no report and is of a kind that nothing serves; read again it says the same to the last bit."""
+    master = Teacher(trained)
+    probabilities = master.probabilities([text for text, _ in rows])
+    truth = np.array([["negative", "neutral", "positive"].index(label) for _, label in rows])
+    assert (probabilities.argmax(axis=1) == truth).mean() > 0.95
+    assert np.array_equal(Teacher(trained).probabilities([rows[0][0]]), master.probabilities([rows[0][0]]))
+    assert not (trained / "report.json").exists()
+    with pytest.raises(BundleError, match="sentence_encoder"):
+        Bundle.load(trained, "cpu")
+
+
+def pupil_recipe(folder: Path, share: float) -> Path:
+    """A recipe whose targets are the teacher's by this share."""
+    path = folder / f"pupil-{share}.yaml"
+    path.write_text(RECIPE.replace("name: tiny", "name: pupil") + f"teacher_share: {share}\n")
+    return path
+
+
+def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[str, str]], tmp_path: Path) -> None:
+    """From posts with wrong labels, where the teacher has all the say; with half of it the labels count, too."""
+    wrong = {"negative": "positive", "neutral": "negative", "positive": "neutral"}
+    posts = write_labelled(tmp_path / "wrong.csv", [(text, wrong[label]) for text, label in rows])
+    found = {}
+    for share in (0.0, 1.0):
+        master = trained if share else None
+        folder = train(pupil_recipe(tmp_path, share), posts, tmp_path / f"pupil-{share}", teacher=master)
+        logits = Bundle.load(folder, "cpu").logits([text for text, _ in rows])
+        names = np.array(["negative", "neutral", "positive"])[logits.argmax(axis=1)]
+        found[share] = np.mean(names == np.array([label for _, label in rows]))
+        assert ("teacher" in read_manifest(folder).trained) == bool(share)
+    assert found[1.0] > 0.9
+    assert found[0.0] < 0.1
+
+
+def test_what_a_teacher_cannot_be_used_for_is_said_at_once(trained: Path, tmp_path: Path) -> None:
+    """A recipe that has no share for one, posts that it has seen and the pupil holds out, a bundle that is none."""
+    posts = write_labelled(tmp_path / "posts.csv", labelled_rows(300))
+    others = write_labelled(tmp_path / "others.csv", labelled_rows(300, seed=9))
+    with pytest.raises(RecipeError, match="no teacher_share"):
+        train(pupil_recipe(tmp_path, 0.0), posts, tmp_path / "out", teacher=trained)
+    with pytest.raises(RecipeError, match="posts that pupil holds out"):
+        train(pupil_recipe(tmp_path, 0.5), others, tmp_path / "out", teacher=trained)
+    pupil = train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "pupil", teacher=trained)
+    with pytest.raises(BundleError, match="is no teacher"):
+        train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teacher=pupil)
+    with pytest.raises(RecipeError, match="--init has no use"):
+        train("social-teacher", posts, tmp_path / "out", init=pupil)
+    with pytest.raises(RecipeError, match="--teacher has no use"):
+        train("imdb-gru", posts, tmp_path / "out", teacher=trained)
+
+
+def test_a_recipe_for_the_corpora_needs_its_teacher(tmp_path: Path) -> None:
+    """Said with the two commands, before a corpus is read."""
+    with pytest.raises(RecipeError, match=r"model train social-teacher.*--teacher"):
+        train("social-gru", tmp_path, tmp_path / "out")
+
+
+def test_a_teacher_and_its_pupil_hold_out_the_same_posts() -> None:
+    """The shipped recipes: what decides it is equal in both."""
+    one, other = (read_recipe(find_recipe(name)) for name in ("social-teacher", "social-gru"))
+    for plan in (one, other):
+        measured = plan.stages[-1].posts.keys() - {"sentiment140", "emoticon2011", "composed"}  # two classes, generated
+        assert measured == set(SOURCES)
+    assert one.development_posts == other.development_posts
+    assert (one.calibration_posts, one.measuring_posts) == (other.calibration_posts, other.measuring_posts)
+
+
+class Counting:
+    """A teacher that says how often it was asked, and may be interrupted."""
+
+    sha256 = "counting"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.patience = 10**9
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        if len(self.asked) + len(texts) > self.patience:
+            raise KeyboardInterrupt
+        self.asked.extend(texts)
+        return np.tile([0.2, 0.3, 0.5], (len(texts), 1))
+
+
+def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the posts that are drawn alone; an interrupted call goes on where it was, and other posts start anew."""
+    plan = read_recipe(find_recipe("social-gru"))
+    stage = plan.stages[-1].__class__("one", 2, 0.01, {"uci": 30})
+    corpus = corpus_of((f"text {number}", "neutral" if number % 2 else "positive") for number in range(100))
+    encoded = {"uci": EncodedCorpus.of([[1]] * 100, corpus.labels)}
+    mixtures = [Mixture(plan.__class__("", "", (), "subword", (stage,)), 0, encoded, {})]
+    monkeypatch.setattr(soft_labels, "CHUNK_POSTS", 8)
+    monkeypatch.setattr(soft_labels, "SAVE_S", -1.0)
+    counting, kept = Counting(), tmp_path / "kept"
+
+    def call(posts: Corpus) -> EncodedCorpus:
+        return taught_by(counting, {"uci": posts}, encoded, mixtures, kept)["uci"]  # type: ignore[arg-type]
+
+    counting.patience = 20
+    with pytest.raises(KeyboardInterrupt):
+        call(corpus)
+    counting.patience = 10**9
+    taught = call(corpus).taught
+    assert taught is not None
+    assert len(counting.asked) == len(set(counting.asked)) == 60
+    assert np.isnan(taught[:, 0]).sum() == 40
+    assert call(corpus).taught is not None
+    assert len(counting.asked) == 60
+    call(corpus_of((f"other {number}", "neutral") for number in range(100)))
+    assert len(counting.asked) == 120
+
+
+def test_a_target_is_the_teachers_by_its_share(tmp_path: Path) -> None:
+    """And all classes may then be said, also of a source that knows two; without a teacher those two alone."""
+    plan = read_recipe(pupil_recipe(tmp_path, 0.75))
+    encoded = EncodedCorpus.of([[1], [2]], [0, 2])
+    taught = np.array([[0.2, 0.6, 0.2], [0.0, 0.2, 0.8]], np.float32)
+    stage = plan.stages[0].__class__("one", 1, 0.01, {"uci": 2})
+    plan = plan.__class__("", "", (), "subword", (stage,), label_smoothing=0.1, teacher_share=0.75)
+    found: dict[bool, Tensor] = {}
+    for is_taught in (False, True):
+        corpus = EncodedCorpus(encoded.ids, encoded.labels, encoded.class_weights, taught if is_taught else None)
+        batch = Mixture(plan, 0, {"uci": corpus}, {}).tensors([(0, 0), (0, 1)], 0, 0)
+        found[is_taught] = batch.targets
+        assert batch.allowed.tolist() == [[True, is_taught, True]] * 2
+    assert found[False].tolist() == [pytest.approx([0.95, 0.0, 0.05]), pytest.approx([0.05, 0.0, 0.95])]
+    own = found[False].numpy()
+    assert np.abs(found[True].numpy() - (0.75 * taught + 0.25 * own)).max() < 1e-6
+
+
+def test_the_network_is_one_that_the_trainer_knows(encoder: Path) -> None:
+    """Dropout acts in training only."""
+    network = pretrained(encoder, teacher_vocabulary(encoder), 3, 0.5)
+    assert isinstance(network, SentenceClassifier)
+    ids, lengths = torch.tensor([[4, 5, 6]]), torch.tensor([3])
+    assert torch.equal(network.eval()(ids, lengths), network(ids, lengths))
+    assert not torch.equal(network.train()(ids, lengths), network(ids, lengths))
