@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -48,6 +49,7 @@ class Teacher:
         if numbers.pop("kind", "gru") != KIND:
             raise BundleError(f"{folder} is no teacher: train one with `model train social-teacher`")
         self.sha256 = manifest.sha256
+        self.history = list(manifest.trained.get("history", []))
         self.held_out_sha256 = str(manifest.trained.get("held_out_sha256"))
         self._encoder = TextEncoder.load(folder / TOKENIZER, manifest.preparation, manifest.max_tokens)
         try:
@@ -56,6 +58,11 @@ class Teacher:
         except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
             raise BundleError(f"{folder / WEIGHTS} does not fit the manifest: {error}") from error
         self._calibration = Calibration.load(folder / CALIBRATION, len(manifest.classes))
+
+    def told(self) -> dict[str, Any]:
+        """What a pupil's manifest says of it; the macro recall is that on the development posts."""
+        best = max((float(epoch["macro_recall"]) for epoch in self.history), default=0.0)
+        return {"sha256": self.sha256, "macro_recall": best}
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
         """Calibrated probabilities (n, C) of texts, in their order."""

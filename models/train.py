@@ -159,7 +159,8 @@ def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tup
         rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
         last = plan.stages[-1]
         own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
-        return replace(plan, stages=(own,)), Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
+        plan = replace(plan, stages=(own,), calibration_posts=0, measuring_posts=0)
+        return plan, Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
     posts = split(plan, data, leave_out)
     paths = [*sorted(data.glob("*.csv.gz")), *(grammar_files().values() if COMPOSED in posts.training else ())]
     return plan, posts, {path.name: file_sha256(path) for path in paths}
@@ -196,7 +197,7 @@ def _told_of_teaching(plan: Recipe, posts: Split, folder: Path | None, teacher: 
         return {}
     if teacher.held_out_sha256 != held_out_sha256(posts):
         raise RecipeError(f"{folder} has learnt from posts that {plan.name} holds out: train it again on these data")
-    return {"teacher": {"sha256": teacher.sha256}}
+    return {"teacher": teacher.told()}
 
 
 def _with_teacher(plan: Recipe, folder: Path | None, place: Path) -> tuple[Recipe, Teacher | None]:

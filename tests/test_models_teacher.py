@@ -194,6 +194,8 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
         names = np.array(["negative", "neutral", "positive"])[logits.argmax(axis=1)]
         found[share] = np.mean(names == np.array([label for _, label in rows]))
         assert ("teacher" in read_manifest(folder).trained) == bool(share)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert ("100% of what it learnt of a post is what a teacher says" in card) == bool(share)
     assert found[1.0] > 0.9
     assert found[0.0] < 0.1
 
