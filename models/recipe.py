@@ -75,6 +75,7 @@ class Recipe:
     label_smoothing: float = 0.0
     emoji_share: float = 0.0
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
+    untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
 
 
@@ -124,8 +125,8 @@ def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
     stages = tuple(build(Stage, stage) for stage in tree.get("stages") or ())
     parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
     built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
-    languages = tuple(tree.get("languages", ()))
-    return build(Recipe, {**tree, **built, "stages": stages, "languages": languages})
+    names = {key: tuple(tree.get(key, ())) for key in ("languages", "untaught")}
+    return build(Recipe, {**tree, **built, **names, "stages": stages})
 
 
 def recipe_of(trained: Mapping[str, Any]) -> Recipe | None:
@@ -159,6 +160,8 @@ def _check(recipe: Recipe, name: str) -> None:
         f"network.hidden {recipe.network.hidden} is more than 128": recipe.network.hidden > 128,
         f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start
         not in {"encoder", "texts"},
+        f"untaught names {', '.join(recipe.untaught)}, of which no stage draws posts": not set(recipe.untaught)
+        <= {name for stage in recipe.stages for name in stage.posts},
         "max_tokens must be at least 2": recipe.max_tokens < 2,
         "every stage needs epochs and posts above 0": any(
             s.epochs < 1 or sum(s.posts.values()) < 1 for s in recipe.stages

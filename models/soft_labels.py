@@ -36,10 +36,12 @@ def taught_by(
     mixtures: Sequence[Mixture],
     kept: Path,
 ) -> dict[str, EncodedCorpus]:
-    """The encoded corpora with the teacher's probabilities of every post that is drawn.
+    """The encoded corpora with the teacher's probabilities of every post that is drawn, but for untaught sources.
 
     `kept` is the file of those that an interrupted call has computed; it goes on from there.
     """
+    untaught = mixtures[0].recipe.untaught
+    corpora = {name: corpus for name, corpus in corpora.items() if name not in untaught}
     fingerprint = _fingerprint(teacher, corpora)
     labels = _load(kept, fingerprint)
     for name, corpus in corpora.items():
@@ -49,7 +51,7 @@ def taught_by(
     if missing:
         LOG.info("the teacher labels %d posts", len(missing))
         _label(teacher, corpora, labels, missing, lambda: _save(kept, fingerprint, labels))
-    return {name: replace(corpus, taught=labels[name]) for name, corpus in encoded.items()}
+    return {**encoded, **{name: replace(encoded[name], taught=labels[name]) for name in corpora}}
 
 
 def _label(

@@ -255,13 +255,18 @@ def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
     stage = plan.stages[-1].__class__("one", 2, 0.01, {"uci": 30})
     corpus = corpus_of((f"text {number}", "neutral" if number % 2 else "positive") for number in range(100))
     encoded = {"uci": EncodedCorpus.of([[1]] * 100, corpus.labels)}
-    mixtures = [Mixture(plan.__class__("", "", (), "subword", (stage,)), 0, encoded, {})]
+    encoded["composed"] = EncodedCorpus.of([[1], [2]], [0, 1])
+    plan = plan.__class__("", "", (), "subword", (stage,), untaught=("composed",))
+    mixtures = [Mixture(plan, 0, encoded, {})]
     monkeypatch.setattr(soft_labels, "CHUNK_POSTS", 8)
     monkeypatch.setattr(soft_labels, "SAVE_S", -1.0)
     counting, kept = Counting(), tmp_path / "kept"
 
     def call(posts: Corpus) -> EncodedCorpus:
-        return taught_by(counting, {"uci": posts}, encoded, mixtures, kept)["uci"]  # type: ignore[arg-type]
+        corpora = {"uci": posts, "composed": corpus_of([("great", "positive"), ("awful", "negative")])}
+        found = taught_by(counting, corpora, encoded, mixtures, kept)  # type: ignore[arg-type]
+        assert found["composed"] is encoded["composed"]
+        return found["uci"]
 
     counting.patience = 20
     with pytest.raises(KeyboardInterrupt):
