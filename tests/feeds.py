@@ -57,13 +57,16 @@ class Feed:
         """One poll, as the batch it would make."""
         polled = self.source.poll(max_records, 0.2)
         name = self.source.name
-        about = (polled.file, polled.ends_file, 0.0, polled.generation, polled.starts)
+        about = (polled.file, polled.ends_file, 0.0, polled.generation, polled.starts, polled.epochs)
         return Batch(name, polled.records, polled.positions, *about)
 
     def save(self, batch: Batch) -> None:
         """What the saver and the owner do with a batch."""
         for partition, offset in batch.positions.items():
-            self.positions.offsets[partition] = max(offset, self.positions.offsets.get(partition, 0))
+            if offset > self.positions.offsets.get(partition, -1):
+                self.positions.offsets[partition] = offset
+                self.positions.epochs.pop(partition, None)
+                self.positions.epochs |= {at: epoch for at, epoch in batch.epochs.items() if at == partition}
         self.source.commit(batch, Saved(len(batch.posts), 0, {}))
 
     def next(self, max_records: int = 500) -> Batch:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from monitor.errors import SourceUnavailable
+from monitor.errors import SourceUnavailable, StoreUnavailable
 from monitor.posts import StreamPartition
 from monitor.sources.kafka_starts import Starts
 from monitor.sources.memory import MemoryPositions
@@ -102,6 +102,45 @@ def test_a_cut_of_a_partition_that_went_to_another_replica_is_forgotten() -> Non
     assert found.find() == {}
     client.assigned = {ONE}
     assert (found.find()[ONE].offset, positions.lost) == (100, [])
+
+
+def test_a_cut_behind_what_was_read_after_it_is_forgotten() -> None:
+    """Reading went on below it and has passed it: going back would refuse again what is right."""
+    positions = MemoryPositions()
+    found = starts(OnePartition(), positions)
+    positions.offsets[STREAM] = 50
+    found.note_cut(STREAM, 80)
+    assert found.find()[ONE].offset == 50
+    found.note_saved({STREAM: 81})
+    positions.offsets[STREAM] = 100
+    assert (found.find()[ONE].offset, positions.lost) == (100, [])
+    found.note_cut(STREAM, 80)
+    found.note_saved({STREAM: 80})
+    assert (found.find()[ONE].offset, positions.lost) == (80, [(STREAM, 80)])
+
+
+def test_a_cut_survives_a_store_that_is_away() -> None:
+    """And is gone back to once the store is there."""
+    positions = MemoryPositions()
+    found = starts(OnePartition(), positions)
+    positions.offsets[STREAM] = 100
+    found.note_cut(STREAM, 80)
+    load = positions.load()
+    positions.away, positions.load = True, lambda: load  # type: ignore[method-assign]  # it goes away in between
+    with pytest.raises(StoreUnavailable):
+        found.find()
+    positions.away = False
+    assert (found.find()[ONE].offset, positions.lost) == (80, [(STREAM, 80)])
+
+
+def test_an_unknown_cut_at_the_logs_beginning_takes_the_epoch_away() -> None:
+    """With it the brokers would be asked the same again, for ever."""
+    positions = MemoryPositions()
+    found = starts(OnePartition(), positions)
+    positions.offsets[STREAM], positions.epochs[STREAM] = 0, 9
+    found.note_cut(STREAM, None)
+    assert [(start.offset, start.epoch) for start in (found.find()[ONE], found.find()[ONE])] == [(0, None)] * 2
+    assert positions.epochs == {}
 
 
 def test_a_start_has_the_leader_epoch_of_a_stored_position_and_of_no_other() -> None:

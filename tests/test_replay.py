@@ -68,6 +68,17 @@ def test_a_replayed_record_has_its_original_identity(database: Database) -> None
     assert rows(database, "SELECT count(*) FROM posts") == [(1,)]
 
 
+def test_a_record_that_kafka_has_lost_since_keeps_its_identity(database: Database) -> None:
+    """It counted before its letter was set aside: it is seen before, and stays one post."""
+    refuse(database, message(7, b'{"created_at": "2026-11-20", "text": "fine"}'))
+    assert run(database).n_inserted == 1
+    positions.go_back(database, "posts", StreamPartition(STREAM, 0), 5, lost_from=5)
+    (letter,) = deadletters.listing(database)
+    assert letter.stream == f"{STREAM} lost 1"
+    assert run(database, Wanted(ids=[letter.dead_letter_id])) == Replayed(n_seen_before=1)
+    assert rows(database, "SELECT count(*) FROM posts") == [(1,)]
+
+
 def test_equal_rows_of_a_file_all_count(database: Database) -> None:
     """Rows without id that are equal keep their number among the equal rows, also when replayed one at a time."""
     cells = b"2026-11-20,a long text,ann\r\n"

@@ -443,6 +443,49 @@ def test_a_log_that_lost_its_end_under_a_reader_is_read_from_there(
     assert new == ({"five", "six", "seven", "eight"} if is_filled else {"five"})
 
 
+def test_a_log_that_loses_its_end_under_an_idle_reader_is_read_from_there(
+    real_kafka: Broker, feeds: Callable[..., KafkaFeed]
+) -> None:
+    """Its client has heard nothing but empty answers since it was started, and its cluster was restarted without any
+    loss meanwhile, which moves nothing. No rebalance helps: the session lasts longer than the outage."""
+    feed = feeds(real_kafka, options={"session_timeout_ms": 30_000, "metadata_max_age_ms": 1000})
+    feed.put("1", "2", "3")
+    feed.put("4", "5", "6")
+    feed.read(6)
+    feed.restart()
+
+    def poll() -> list[Any]:
+        with suppress(SourceUnavailable):
+            batch = feed.poll()
+            feed.save(batch)
+            return batch.records
+        time.sleep(0.1)
+        return []
+
+    def idle() -> None:
+        wait_for(lambda: (poll(), feed.source.caught_up())[1], bool)
+        assert not [record for _ in range(10) for record in poll()]
+
+    idle()
+    real_kafka.kill()
+    real_kafka.start()
+    idle()
+    generation = feed.poll().generation
+    real_kafka.lose_tail(feed.topic, 3)
+    feed.put("five", "six", "seven", "eight")
+    seen: list[Any] = []
+
+    def read() -> list[str]:
+        seen.extend(poll())
+        return texts_of(seen)
+
+    wait_for(read, lambda texts: "eight" in texts, 40)
+    assert texts_of(seen) == ["five", "six", "seven", "eight"]
+    [(stream, offset)] = feed.positions.lost
+    assert (offset, feed.poll().generation) == (3, generation + 1)
+    assert feed.positions.offsets == {stream: 7}
+
+
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 

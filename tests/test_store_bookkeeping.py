@@ -46,7 +46,9 @@ def test_a_leader_epoch_belongs_to_the_position_that_it_was_saved_with(database:
     at = StreamPartition(STREAM, 0)
     assert positions.load(database, "posts") == {at: Position(3, None, 5)}
     positions.reset(database, "posts", at, 2)
-    assert positions.load(database, "posts") == {at: Position(2, None)}
+    positions.reset(database, "posts", at, 3)
+    assert positions.load(database, "posts") == {at: Position(3, None)}
+    positions.reset(database, "posts", at, 2)
     Saver(database, rules()).save(scored([post(2), post(3)]))
     assert positions.load(database, "posts") == {at: Position(4, None)}
 
@@ -68,6 +70,37 @@ def test_dead_letters_of_lost_records_make_room_for_those_of_new_ones(database: 
     assert places == [(STREAM, 0, 4), (STREAM, 0, 5), (STREAM, 0, 6), (STREAM, 1, 5), *lost]
     assert [row.stream for row in deadletters.listing(database, "other")] == [STREAM]
     assert positions.load(database, "posts")[at] == Position(0, None)
+
+
+def test_lost_letters_that_were_purged_leave_no_name_that_is_taken(database: Database) -> None:
+    """The next number is above every one that is there, wherever gaps are."""
+    at = StreamPartition(STREAM, 0)
+    for _ in range(2):
+        deadletters.save(database, [letter(5)])
+        positions.go_back(database, "posts", at, 5, lost_from=5)
+    first = min(row.dead_letter_id for row in deadletters.listing(database))
+    assert deadletters.purge(database, Which(ids=[first])) == 1
+    deadletters.save(database, [letter(5)])
+    positions.go_back(database, "posts", at, 5, lost_from=5)
+    assert {row.stream for row in deadletters.listing(database)} == {f"{STREAM} lost 2", f"{STREAM} lost 3"}
+
+
+def test_a_letter_of_other_bytes_at_the_same_offset_is_of_another_record(database: Database) -> None:
+    """However a loss was missed: both stay. The same record stays as it was first refused; where bytes are not kept,
+    and in files, a place has one record."""
+    first, again = letter(5), msgspec.structs.replace(letter(5), reason=Reason.BAD_TEXT)
+    other = msgspec.structs.replace(letter(5), raw=b"something else")
+    assert deadletters.save(database, [first]) == 1
+    assert deadletters.save(database, [again]) == 0
+    assert deadletters.save(database, [letter(4), other]) == 2
+    assert deadletters.save(database, [other]) == 0
+    assert [(row.stream, row.raw) for row in deadletters.listing(database) if row.position == 5] == [
+        (STREAM, b"something else"),
+        (f"{STREAM} lost 1", first.raw),
+    ]
+    row = Place("ab" * 32, 0, 5)
+    assert deadletters.save(database, [msgspec.structs.replace(first, place=row)], keep_raw=False) == 1
+    assert deadletters.save(database, [msgspec.structs.replace(other, place=row)]) == 0
 
 
 def test_begin_adds_positions_and_moves_none(database: Database) -> None:

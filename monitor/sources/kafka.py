@@ -129,6 +129,7 @@ class KafkaTopics:
     def commit(self, batch: Batch, saved: Saved) -> None:  # noqa: ARG002 - the positions were written by the save
         if batch.generation == self._generation:
             self._progress.note_saved(batch.positions)
+            self._starts.note_saved(batch.positions)
         if self._client.is_open and batch.generation == self._generation:
             self._commits.send(self._progress.partitions_of(batch.positions))
 

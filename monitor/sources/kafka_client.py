@@ -130,11 +130,26 @@ class Client:
         Raises OffsetOutOfRangeError or LogTruncationError where a position is not in the log.
         """
         try:
-            with self.errors():
+            with self.errors(), self._keeping_epochs():
                 fetched: dict[Any, list[Any]] = self._consumer.poll(int(timeout_s * 1000), max_records=max_records)
                 return fetched
         except NoOffsetForPartitionError:
             return {}  # newly assigned and not sought yet: its owner does that next
+
+    @contextmanager
+    def _keeping_epochs(self) -> Iterator[None]:
+        """An empty answer to a fetch makes kafka-python 3.0.12 forget the leader epoch of the position that stays; it
+        would then notice no cut any more."""
+        states: dict[Any, Any] = self._consumer._subscription.assignment
+        before = {partition: state.position for partition, state in list(states.items())}
+        try:
+            yield
+        finally:
+            for partition, known in before.items():
+                state: Any = states.get(partition)
+                now = None if state is None else state.position
+                if known and now and known.offset == now.offset and now.leader_epoch < 0 <= known.leader_epoch:
+                    state.position = known
 
     def hold(self) -> None:
         """Fetch nothing more; membership goes on with `poll`."""

@@ -71,6 +71,12 @@ class Starts:
         log.warning("the end of a Kafka log was lost; reading again from there", extra=self._place(stream, cut.offset))
         self._cuts[stream] = min(cut, self._cuts.get(stream, cut), key=lambda one: one.offset)
 
+    def note_saved(self, positions: Mapping[StreamPartition, int]) -> None:
+        """What was read after the cuts is stored: those that lie before these positions are behind us."""
+        for at, offset in positions.items():
+            if at in self._cuts and self._cuts[at].offset < offset:
+                del self._cuts[at]
+
     def nearest(self, partition: Any, stream: StreamPartition, offset: int) -> Start:
         """Where to go on when `offset` is not in the log: at its beginning, wherever the offset was.
 
@@ -109,12 +115,16 @@ class Starts:
         """Move stored positions back that lie behind a cut, never before their log's beginning.
 
         A cut that the position has not reached is kept for the next time: what was read before it may be stored yet.
+        One that is not known goes for any position, whose leader epoch would only bring it again.
         """
         places = {at: max(cut.offset, begins[at]) for at, cut in self._cuts.items() if at in begins and at in stored}
-        behind = {at: place for at, place in places.items() if stored[at].next_offset > place}
+        behind = {
+            at: place for at, place in places.items() if stored[at].next_offset > place or not self._cuts[at].known
+        }
         for at, place in behind.items():
-            cut = self._cuts.pop(at)
+            cut = self._cuts[at]
             self._positions.go_back(at, place, lost_from=cut.offset if cut.known else None)
+            del self._cuts[at]  # not before: the store may be away
         return {**stored, **{at: Position(place, None) for at, place in behind.items()}}
 
     def _forget_cuts_of_others(self, assigned: Collection[Any]) -> None:

@@ -40,6 +40,7 @@ class MemoryPositions:
         self.offsets = {**starts, **self.offsets}
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
+        self._check_here()
         self.offsets[stream_partition] = next_offset
         self.epochs.pop(stream_partition, None)
 

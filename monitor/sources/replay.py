@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 
+import msgspec
+
 from monitor.parsing import Arrival, Parser
 from monitor.posts import Place, Reason, Record
 from monitor.sources.csv_rows import Header, UnusableHeader, rows_of
 from monitor.sources.file_rows import record_of
 from monitor.sources.occurrences import Occurrences
-from monitor.store.deadletters import StoredDeadLetter
+from monitor.store.deadletters import LOST, StoredDeadLetter
 
 
 def can_be_replayed(letter: StoredDeadLetter) -> bool:
@@ -45,8 +47,10 @@ def _record_of(letter: StoredDeadLetter, parser: Parser, now: datetime, count_eq
     place = Place(letter.stream, letter.partition, letter.position)
     topic, is_message, _ = letter.stream.rpartition("@")
     if is_message:
-        arrival = Arrival(place, f"{topic}:{place.partition}:{place.offset}", now, raw)
-        return parser.parse_json(None if letter.reason == Reason.NULL_VALUE else raw, arrival)
+        first = msgspec.structs.replace(place, stream=letter.stream.partition(LOST)[0])  # as it was read at first
+        arrival = Arrival(first, f"{topic}:{place.partition}:{place.offset}", now, raw)
+        record = parser.parse_json(None if letter.reason == Reason.NULL_VALUE else raw, arrival)
+        return msgspec.structs.replace(record, place=place)
     arrival = Arrival(place, f"{letter.stream[:12]}:{place.offset}", now, raw)
     return _row_of(raw, parser, arrival, count_equal)
 

@@ -13,6 +13,8 @@ from monitor.store.database import Database, insert_into
 from monitor.store.schema import dead_letters
 from monitor.store.texts import storable
 
+LOST = " lost "  #: in the stream of dead letters whose records Kafka has lost, followed by a number
+
 
 @dataclass(frozen=True)
 class StoredDeadLetter:
@@ -45,20 +47,39 @@ def save_in(connection: Connection, letters: Sequence[DeadLetter], *, keep_raw: 
         return 0
     rows = sorted((_row_of(letter, keep_raw=keep_raw) for letter in letters), key=_key_of_row)
     statement = insert_into(connection, dead_letters).on_conflict_do_nothing()
-    return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+    options = {"preserve_rowcount": True}
+    n = connection.execute(statement, rows, execution_options=options).rowcount
+    if n < len(rows) and (lost := _lost_in(connection, rows)):
+        for place in lost:
+            set_aside_in(connection, *place, only=True)
+        n += connection.execute(statement, rows, execution_options=options).rowcount
+    return n
 
 
-def set_aside_in(connection: Connection, source: str, lost: StreamPartition, first: int) -> None:
-    """Dead letters of records that Kafka lost, `first` and later ones: new records come to their places.
+def _lost_in(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[tuple[str, StreamPartition, int]]:
+    """Places in Kafka whose letter is of another record than that of a row: one that the brokers lost since."""
+    columns, lost = dead_letters.c, []
+    for row in rows:
+        at = [columns[name] == row[name] for name in ("source", "stream", "partition", "position")]
+        known = connection.execute(select(columns.raw, columns.raw_truncated).where(*at)).one()
+        is_told = "@" in row["stream"] and known.raw is not None and row["raw"] is not None
+        if is_told and (bytes(known.raw), known.raw_truncated) != (row["raw"], row["raw_truncated"]):
+            lost.append((row["source"], StreamPartition(row["stream"], row["partition"]), row["position"]))
+    return lost
 
-    They stay, under the name of the stream with "lost" and a number.
+
+def set_aside_in(connection: Connection, source: str, lost: StreamPartition, first: int, *, only: bool = False) -> None:
+    """Dead letters of records that Kafka lost, `first` and later ones (or that one `only`), make room for new records.
+
+    They stay, under the name of the stream with LOST and a number.
     """
-    name = f"{storable(lost.stream)} lost "
-    columns = dead_letters.c
-    earlier = select(columns.stream).where(columns.source == source, columns.stream.startswith(name, autoescape=True))
-    n = len(connection.execute(earlier.distinct()).all())
-    at = (columns.source == source, columns.stream == storable(lost.stream), columns.partition == lost.partition)
-    connection.execute(update(dead_letters).where(*at, columns.position >= first).values(stream=f"{name}{n + 1}"))
+    columns, stream = dead_letters.c, storable(lost.stream)
+    name = f"{stream}{LOST}"
+    known = select(columns.stream).where(columns.source == source, columns.stream.startswith(name, autoescape=True))
+    numbers = [int(found.removeprefix(name)) for found in connection.execute(known.distinct()).scalars()]
+    at = (columns.source == source, columns.stream == stream, columns.partition == lost.partition)
+    places = columns.position == first if only else columns.position >= first
+    connection.execute(update(dead_letters).where(*at, places).values(stream=f"{name}{max(numbers, default=0) + 1}"))
 
 
 def listing(

@@ -77,13 +77,12 @@ def go_back(
 
 def reset_in(connection: Connection, source: str, stream_partition: StreamPartition, next_offset: int) -> None:
     """`reset` inside a transaction of the caller."""
+    moved = {"next_offset": next_offset, "leader_epoch": None, "epoch_offset": None}
     statement = insert_into(connection, positions).values(
-        source=source, stream=stream_partition.stream, partition=stream_partition.partition, next_offset=next_offset
+        source=source, stream=stream_partition.stream, partition=stream_partition.partition, **moved
     )
     key = [positions.c.source, positions.c.stream, positions.c.partition]
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=key, set_={"next_offset": statement.excluded.next_offset})
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=moved))
 
 
 def pause(db: Database, source: str, reason: str, known: Mapping[StreamPartition, int]) -> None:
