@@ -155,8 +155,8 @@ def _calibrated(manifest: Manifest) -> str:
     recipe = manifest.trained.get("recipe", {})
     counts = [recipe.get(key, 0) for key in ("calibration_posts", "measuring_posts")]
     if not any(counts):
-        return ""
-    told = " with {:,} random posts of the last\nstage's sources; {:,} more measure it".format(*counts)
+        return " and for the calibration"
+    told = "; {:,} random posts of the last stage's\nsources fit the calibration, {:,} more measure it".format(*counts)
     return told + (". The bundle to start from had trained on posts of both" if manifest.trained.get("start") else "")
 
 
@@ -168,7 +168,7 @@ CORPORA_PARTS = {
 
 {stages}
 
-{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping and for the calibration{calibrated}. The split
+{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping{calibrated}. The split
 `2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
 hashes of the data and the course of the training.""",
     "figures": "",

@@ -108,8 +108,8 @@ def train(
     trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, master))
     if init is not None and starts_from is not None and plan.start_share:
         mix_weights(trainer.network, read_weights(init), plan.start_share)
-    to_calibrate = _encode(encoder, merge([development, posts.calibration]))
-    _write(folder, plan, trainer, encoder, to_calibrate, hashes, starts_from, told)
+    to_calibrate = _encode(encoder, _to_calibrate(posts, is_teacher=is_teacher))
+    _write(folder, plan, trainer, encoder, to_calibrate, hashes, starts_from, told, len(development))
     if not leave_out and not is_teacher:
         LOG.info("measuring %s", folder.name)
         own = {"development": development} if OWN_LABELS in sources else None
@@ -214,6 +214,14 @@ def _with_teacher(plan: Recipe, folder: Path | None, place: Path) -> tuple[Recip
     return replace(plan, teacher_share=0.0), None
 
 
+def _to_calibrate(posts: Split, *, is_teacher: bool) -> Corpus:
+    """Random posts of the sources where some were held out: the development posts chose the weights, and are of one
+    source. A teacher, which is not measured, has both."""
+    if is_teacher:
+        return merge([posts.development, posts.calibration])
+    return posts.calibration if len(posts.calibration) else posts.development
+
+
 def _mixtures(plan: Recipe, encoded: Mapping[str, EncodedCorpus], encoder: TextEncoder) -> list[Mixture]:
     return [Mixture(plan, i, encoded, encoder.tokenizer.get_vocab()) for i in range(len(plan.stages))]
 
@@ -259,11 +267,12 @@ def _write(
     hashes: Mapping[str, str],
     starts_from: Manifest | None,
     told: Mapping[str, Any],
+    n_development: int,
 ) -> None:
     network = trainer.network
     calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
     trained: dict[str, Any] = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
-    trained["held_out_posts"] = len(held_out.labels) - plan.calibration_posts
+    trained["held_out_posts"] = n_development
     trained |= told
     if starts_from is not None:
         trained["start"] = {"name": starts_from.name, "sha256": starts_from.sha256}
