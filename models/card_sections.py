@@ -39,13 +39,17 @@ def _range(interval: Sequence[float]) -> str:
 
 def _intervals(sets: Figures, names: Mapping[str, str]) -> str:
     found = {name: systems["network"].get("intervals", {}) for name, systems in sets.items()}
-    ordered = sorted(found, key=lambda name: list(names).index(name) if name in names else -1)
     rows = [
         [names.get(name, name), *(_range(found[name][key]) if key in found[name] else "" for key in MEASURES)]
-        for name in ordered
+        for name in _ordered(found, names)
         if found[name]
     ]
     return _table(["set", *MEASURES.values()], rows)
+
+
+def _ordered(sets: Figures, names: Mapping[str, str]) -> list[str]:
+    """Sets in the order of their names, those without one first: the same whether a report was just made or read."""
+    return sorted(sets, key=lambda name: (list(names).index(name) if name in names else -1, name))
 
 
 def _calibration(sets: Figures, names: Mapping[str, str]) -> str:
@@ -58,7 +62,8 @@ def _calibration(sets: Figures, names: Mapping[str, str]) -> str:
             _range(one["interval"]),
             f"{one['floor']:.3f}",
         ]
-        for name, figures in sets.items()
+        for name in _ordered(sets, names)
+        for figures in [sets[name]]
         for part in (*CLASSES, POS_PROB)
         for one in [figures[part]]
     ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from models.card_sections import sections
-from models.corpora import OWN_LABELS
+from models.corpora import COMPOSED, OWN_LABELS
 from models.manifest import Manifest
 
 COLUMNS = {
@@ -28,7 +28,7 @@ STARTS = {
     "encoder": "Subwords and the first values of their vectors are those of the encoder all-MiniLM-L6-v2 (Apache-2.0).",
     "texts": "Its words are the most frequent ones of the training posts.",
 }
-SOURCE_NAMES = {OWN_LABELS: "posts"}
+SOURCE_NAMES = {OWN_LABELS: "posts", COMPOSED: "generated"}
 SYSTEMS = ("network", "bag of words", "VADER")
 
 
@@ -141,12 +141,14 @@ def _taught(manifest: Manifest) -> str:
     teacher = manifest.trained.get("teacher")
     if not teacher:
         return ""
-    share = manifest.trained.get("recipe", {}).get("teacher_share", 0.0)
+    recipe = manifest.trained.get("recipe", {})
+    share = recipe.get("teacher_share", 0.0)
+    untaught = " (all of it, of generated posts)" if COMPOSED in recipe.get("untaught", ()) else ""
     return f"""
 
 {share:.0%} of what it learnt of a post is what a teacher says of it (Hinton et al. 2015, arXiv:1503.02531), the
-rest is the post's label. The teacher is the encoder all-MiniLM-L6-v2 with an output for the classes, a transformer
-too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same posts, and got a macro
+rest is the post's label{untaught}. The teacher is the encoder all-MiniLM-L6-v2 with an output for
+the classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same posts, and got a macro
 recall of {teacher.get("macro_recall", 0.0):.3f} on the development tweets."""
 
 

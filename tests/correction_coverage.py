@@ -186,7 +186,7 @@ def load_test_posts(folder: Path, bundle: Bundle) -> Posts:
 
 
 def load_development_posts(folder: Path, bundle: Bundle) -> Posts:
-    """The 3,000 development tweets that the shipped bundle was calibrated on, with their dates."""
+    """The 3,000 development tweets by which the shipped bundle's training was stopped, with their dates."""
     held: Corpus = hold_out(load_sources(folder, ["semeval"])["semeval"], 3_000)[1]
     dates: dict[str, str] = defaultdict(str)
     for row in read_rows(folder / "semeval_2013_2016.csv.gz"):

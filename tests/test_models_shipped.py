@@ -41,9 +41,9 @@ def test_it_is_whole_and_at_most_twelve_mebibytes() -> None:
 
 
 def test_plain_posts(bundle: Bundle) -> None:
-    """At least 85 of the hundred plain posts get their label, and as many as the report says."""
+    """At least 90 of the hundred plain posts get their label, and as many as the report says."""
     found = accuracy(bundle, "plain_posts")
-    assert found >= 0.85
+    assert found >= 0.90
     assert found == pytest.approx(bundle.metrics["plain_posts_accuracy"])
 
 
@@ -54,11 +54,11 @@ def test_hard_posts_are_as_reported(bundle: Bundle) -> None:
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
 def test_macro_recall_on_2016test(bundle: Bundle) -> None:
-    """On every fourth tweet of SemEval 2016test macro recall is at least 0.60 and near the report's."""
+    """On every fourth tweet of SemEval 2016test macro recall is at least 0.64 and near the report's."""
     corpus = load_test(DATA).select(range(0, 20_000, 4))
     predicted = bundle.score(corpus.texts).probabilities.argmax(axis=1)
     found = macro_recall(np.array(corpus.labels), predicted, 3)
-    assert found >= 0.60
+    assert found >= 0.64
     assert found == pytest.approx(bundle.metrics["macro_recall"], abs=0.025)
 
 
