@@ -149,7 +149,7 @@ def _taught(manifest: Manifest) -> str:
 {share:.0%} of what it learnt of a post is what a teacher says of it (Hinton et al. 2015, arXiv:1503.02531), the
 rest is the post's label{untaught}. The teacher is the encoder all-MiniLM-L6-v2 with an output for
 the classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the
-same posts, and got a macro recall of {teacher.get("macro_recall", 0.0):.3f} on the development tweets."""
+same posts, and got a macro recall of {teacher.get("macro_recall", 0.0):.3f} on the development posts."""
 
 
 def _calibrated(manifest: Manifest) -> str:

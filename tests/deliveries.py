@@ -24,9 +24,7 @@ def decide_dips(db: Database, *brands: str, setting: Config | None = None) -> No
 
 def notifier_of(slack: FakeSlack) -> SlackNotifier:
     """The bot of that Slack, with a short patience."""
-    return SlackNotifier(
-        slack.token, slack.url, timeout_s=3
-    )  # of one second a busy machine lost an answer in 2,337 tests
+    return SlackNotifier(slack.token, slack.url, timeout_s=3)  # a busy machine takes longer than one
 
 
 def key_of_dip(brand: str) -> str:
