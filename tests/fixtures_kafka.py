@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +87,20 @@ class Broker:
         self.signal(signal.SIGKILL)
         self._wait_for_end()
 
-    def lose_tail(self, topic: str, offset: int) -> None:
-        """Crash a real broker, whose log of partition 0 then ends before `offset`, and start it again.
+    def lose_tails(self, ends: Mapping[str, int]) -> None:
+        """Crash a real broker, start it again, and the log of partition 0 of each topic ends before the offset given.
 
         A write to its producers' batches of their own must have begun there.
         """
         self.kill()
-        [path] = (self._log.parent / "log").rglob(f"{topic}-0/*0.log")
-        content = path.read_bytes()
-        at = 0
-        while int.from_bytes(content[at : at + 8], "big") < offset:  # a batch: its first offset, its length, the rest
-            at += 12 + int.from_bytes(content[at + 8 : at + 12], "big")
-        assert int.from_bytes(content[at : at + 8], "big") == offset
-        path.write_bytes(content[:at])
+        for topic, offset in ends.items():
+            [path] = (self._log.parent / "log").rglob(f"{topic}-0/*0.log")
+            content = path.read_bytes()
+            at = 0
+            while int.from_bytes(content[at : at + 8], "big") < offset:  # a batch: its first offset, length, the rest
+                at += 12 + int.from_bytes(content[at + 8 : at + 12], "big")
+            assert int.from_bytes(content[at : at + 8], "big") == offset
+            path.write_bytes(content[:at])
         self.start()
 
     def freeze(self) -> None:

@@ -20,7 +20,7 @@ from kafka.errors import TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
 from sites import Site, copied_database, restore_database
 from stored import check_totals, count, n_posts, url_in
-from traffic import csv_bytes, drop, messages, rows
+from traffic import Message, csv_bytes, drop, messages, rows
 
 from monitor.store import positions
 from monitor.store.database import Database
@@ -118,22 +118,28 @@ def test_a_renamed_source_with_its_id_space_counts_nothing_again(site: Site, run
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def wide_site(request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str) -> Site:
     """A topic of two partitions and a database of each kind that may be dropped."""
-    return _site(request, real_kafka, tmp_path, tiny_bundle, 2)
+    return Site(real_kafka, new_url(request, request.param), tmp_path, tiny_bundle, 2)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def narrow_site(request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str) -> Site:
-    """The same with one partition."""
-    return _site(request, real_kafka, tmp_path, tiny_bundle, 1)
+@pytest.fixture
+def narrow_sites(
+    request: pytest.FixtureRequest, real_kafka: Broker, tmp_path: Path, tiny_bundle: str
+) -> dict[str, Site]:
+    """Topics of one partition, one to a database of each kind."""
+    sites = {}
+    for kind in ("sqlite", "postgresql"):
+        (tmp_path / kind).mkdir()
+        sites[kind] = Site(real_kafka, new_url(request, kind), tmp_path / kind, tiny_bundle, 1)
+    return sites
 
 
-def _site(request: pytest.FixtureRequest, broker: Broker, folder: Path, bundle: str, n_partitions: int) -> Site:
-    if request.param == "sqlite":
+def new_url(request: pytest.FixtureRequest, kind: str) -> str:
+    """A database of this kind."""
+    if kind == "sqlite":
         url: str = request.getfixturevalue("sqlite_url")
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.create()
-    return Site(broker, url, folder, bundle, n_partitions)
+        return url
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create()
 
 
 def dump(url: str) -> str:
@@ -181,25 +187,39 @@ def test_partitions_that_a_dump_has_no_posts_of_lose_none_by_its_restore(wide_si
 
 
 @pytest.mark.kafka
-def test_offsets_that_are_used_anew_bring_new_posts(narrow_site: Site, run_once: RunOnce) -> None:
+@pytest.mark.postgres
+def test_offsets_that_are_used_anew_bring_new_posts(narrow_sites: dict[str, Site], run_once: RunOnce) -> None:
     """The broker lost the end of its log after it was read: what it writes there then counts, with and without ids,
     what it had before counts once, and so it stays however often all of it is read. The second time the log has grown
     past the stored position, as if nothing had happened: the leader epoch tells. Each refused record is a dead letter
     of its own, also those that had the same offset one after the other."""
-    site = narrow_site
-    site.produce(messages(100, seed=36, bad_every=1000))
-    site.produce(messages(60, seed=37, bad_every=1000))
-    assert run_once(site.config()) == 0
-    site.broker.lose_tail(site.topic, 100)
-    site.produce(messages(50, seed=38, bad_every=1000))
-    for _ in range(2):
+    for site in narrow_sites.values():
+        site.produce(messages(100, seed=36, bad_every=1000))
+        site.produce(messages(60, seed=37, bad_every=1000))
         assert run_once(site.config()) == 0
-        assert n_posts(site.url) == 210
-        move_back(site.url)
-    sent = site.produce(messages(30, seed=39, bad_every=10))
-    assert run_once(site.config()) == 0
-    site.broker.lose_tail(site.topic, 150)
-    sent += site.produce(messages(60, seed=40, bad_every=10))
+    lose_tails(narrow_sites, 100)
+    for site in narrow_sites.values():
+        site.produce(messages(50, seed=38, bad_every=1000))
+        for _ in range(2):
+            assert run_once(site.config()) == 0
+            assert n_posts(site.url) == 210
+            move_back(site.url)
+    sent = {kind: site.produce(messages(30, seed=39, bad_every=10)) for kind, site in narrow_sites.items()}
+    for site in narrow_sites.values():
+        assert run_once(site.config()) == 0
+    lose_tails(narrow_sites, 150)
+    for kind, site in narrow_sites.items():
+        check_used_anew(site, sent[kind] + site.produce(messages(60, seed=40, bad_every=10)), run_once)
+
+
+def lose_tails(sites: dict[str, Site], offset: int) -> None:
+    """One crash of the broker that they share: each log ends before this offset."""
+    [broker] = {site.broker for site in sites.values()}
+    broker.lose_tails({site.topic: offset for site in sites.values()})
+
+
+def check_used_anew(site: Site, sent: list[tuple[Message, int]], run_once: RunOnce) -> None:
+    """What was lost and what was written in its place counts, however often all of it is read."""
     for _ in range(2):
         assert run_once(site.config()) == 0
         assert n_posts(site.url) == 210 + len({message.text for message, _ in sent if message.text})
