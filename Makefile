@@ -32,8 +32,8 @@ run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your o
 test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
 	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m "not long" $(ARGS)
 
-test-long: $(VENV)/.oracles ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: two minutes more
-	@exec $(BIN)/python -m pytest -n 3 $(BY_FILE) -m long $(ARGS)
+test-long: $(VENV)/.oracles ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: three minutes more
+	@exec $(BIN)/python -m pytest -n 2 $(BY_FILE) -m long $(ARGS)
 
 test-hub: $(VENV)/.tests ## Hugging Face data sets, with packages that stay out of the other tests
 	@test -d $(VENV)/hub || $(PIP) install --constraint constraints.txt --no-deps --target $(VENV)/hub $(HUB)
