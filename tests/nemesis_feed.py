@@ -69,7 +69,7 @@ class Numbered:
         self._process.join()
 
     def finish(self) -> None:
-        """Stop producing; every message that was begun is with the broker."""
+        """Stop producing at the end of a brand, so that each has posts enough for an episode; all are with the broker."""
         self._stopping.set()
         self._process.join()
         assert self._process.exitcode == 0, "the producer failed"
@@ -132,9 +132,11 @@ def _produce(
     began = time.monotonic()
     futures: list[Any] = []
     for number in numbers:
-        early_s = began + number / per_s - time.monotonic()
-        if stopping.wait(early_s) if early_s > 0 else stopping.is_set():
-            break
+        if stopping.is_set():
+            if number % per_brand == 0:
+                break
+        elif (early_s := began + number / per_s - time.monotonic()) > 0:
+            stopping.wait(early_s)
         value = value_of(number, per_brand)
         key = b"tombstone" if value is None else None
         futures.append(producer.send(topic, value, key=key, partition=number // 2 % N_PARTITIONS))
