@@ -69,7 +69,7 @@ class Numbered:
         self._process.join()
 
     def finish(self) -> None:
-        """Stop producing at the end of a brand, so that each has posts enough for an episode; all are with the broker."""
+        """Stop at the end of a brand, so that each has posts enough for an episode; all are with the broker."""
         self._stopping.set()
         self._process.join()
         assert self._process.exitcode == 0, "the producer failed"
