@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 from acceptance_ground import BUNDLE, Ground, program
-from daemon_process import DaemonProcess, command, environment, free_port, wait_until, write_config
+from daemon_process import DaemonProcess, command, environment, wait_until, write_config
+from ports import free_port
 from stored import check_days, check_file, check_totals, is_refreshed, n_posts, posts, url_in
 from traffic import csv_bytes, drop, rows
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from acceptance_ground import BUNDLE, RULES, WAITING, Ground, counts
-from daemon_process import DaemonProcess, free_port, wait_until, write_config
+from daemon_process import DaemonProcess, wait_until, write_config
 from fixtures_slack import Answer, FakeSlack, running_slack
+from ports import free_port
 from sites import Site, copied_database, restore_database
 from stored import count, select
 from traffic import Producing, csv_bytes, drop, messages, rows

@@ -23,6 +23,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
+from ports import free_port
 from services import require
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "kafka"
@@ -52,7 +53,7 @@ class Broker:
 
         It answers within `start_s`.
         """
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.servers = [f"127.0.0.1:{self.port}"]
         self._command = command(self.port)
         self._log = folder / "broker.log"
@@ -149,8 +150,9 @@ class Broker:
             self._producer = None
 
     def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            return False
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()  # kafka-python leaves refused sockets open
             socket.create_connection(("127.0.0.1", self.port), 1).close()  # kafka-python leaks sockets that are refused
             with _admin(self.servers) as admin:
                 admin.list_topics()
@@ -186,13 +188,6 @@ class _admin:  # noqa: N801 - a function in the shape of a context manager
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _tansu_command(port: int) -> list[str]:
@@ -237,7 +232,11 @@ def real_server() -> str:
 def real_broker(folder: Path, *properties: str, port: int | None = None) -> Broker:
     """An Apache Kafka broker that keeps its log in `folder`; `properties` are key=value lines of its configuration."""
     server = real_server()
-    return Broker(lambda port: [server, str(folder / "log"), str(port), *properties], folder, port=port)
+    data = folder / "log"
+    data.mkdir(parents=True, exist_ok=True)
+    if not (kept := data / "controller.port").exists():  # the server's own choice may be taken when it starts again
+        kept.write_text(f"{free_port()}\n")
+    return Broker(lambda port: [server, str(data), str(port), *properties], folder, port=port)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ Each post takes the next answer of its script (an empty script: 200) and is reco
 """
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from ports import free_port
 
 WEBHOOK_PATH = "/services/T0/B0/hook"
 
@@ -172,9 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def dead_url() -> str:
     """A base_url of this machine where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/api/"
+    return f"http://127.0.0.1:{free_port()}/api/"
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from typing import Any
 
 import psutil
 import psycopg
-from daemon_process import free_port, wait_until, write_config
+from daemon_process import wait_until, write_config
 from fixtures_kafka import Broker, real_broker
 from fixtures_postgres import PostgresServer
 from fixtures_slack import FakeSlack
 from forked_daemon import ForkedDaemon
 from nemesis_feed import N_PARTITIONS, Numbered
+from ports import free_port
 from tcp_proxy import TcpProxy
 
 N_REPLICAS = 3

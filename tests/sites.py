@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from daemon_process import free_port, wait_until, write_config
+from daemon_process import wait_until, write_config
 from fixtures_kafka import Broker
+from ports import free_port
 from stored import check_days, check_stream, check_totals, count, is_refreshed, posts
 from traffic import Message, Producing
 

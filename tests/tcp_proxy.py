@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from daemon_process import free_port
+from ports import free_port
 
 CHUNK = 65_536
 DELAY_S = 0.3

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from daemon_process import DaemonProcess, command, free_port, wait_until, write_config
+from daemon_process import DaemonProcess, command, wait_until, write_config
 from fixtures_daemon import RunOnce
 from fixtures_slack import Answer, FakeSlack
 from forked_daemon import ForkedDaemon
+from ports import free_port
 from stored import is_refreshed, n_posts, select, url_in
 from traffic import csv_bytes, drop, rows
 

@@ -14,8 +14,9 @@ import click
 import pytest
 import yaml
 from bench_measure import Report
-from daemon_process import environment, free_port, wait_until
+from daemon_process import environment, wait_until
 from fixtures_slack import FakeSlack
+from ports import free_port
 from pydantic import BaseModel
 from readme_parts import (
     README,

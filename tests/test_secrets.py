@@ -16,9 +16,10 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from cli_runs import Cli, make_cli
-from daemon_process import DaemonProcess, environment, free_port, wait_until, write_config
+from daemon_process import DaemonProcess, environment, wait_until, write_config
 from fixtures_daemon import RunOnce
 from fixtures_slack import FakeSlack
+from ports import free_port
 from stored import count, url_in
 
 from monitor import logs, settings

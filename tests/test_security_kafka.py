@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from authority import Authority
 from cli_runs import make_cli
-from daemon_process import free_port, wait_until
+from daemon_process import wait_until
 from fixtures_kafka import real_server
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
+from ports import free_port
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable

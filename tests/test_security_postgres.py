@@ -13,7 +13,8 @@ import pytest
 from authority import Authority
 from batches import post, rows, rules, scored
 from cli_runs import make_cli
-from daemon_process import free_port, wait_until
+from daemon_process import wait_until
+from ports import free_port
 from services import require
 
 from monitor.config import Config, StoreSection

@@ -13,9 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from batches import post
-from daemon_process import free_port, wait_until, write_config
+from daemon_process import wait_until, write_config
 from fixtures_postgres import PostgresServer
 from forked_daemon import ForkedDaemon
+from ports import free_port
 from sqlalchemy import Connection, MetaData, insert, inspect, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError

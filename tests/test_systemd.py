@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import DaemonProcess, free_port, write_config
+from daemon_process import DaemonProcess, write_config
+from ports import free_port
 
 from monitor.systemd import ServiceManager
 
