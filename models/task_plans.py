@@ -81,7 +81,8 @@ class OptimizerPlan:
 
     `patience` epochs without a better development figure end the training, and the best epoch's weights are kept; with
     0 every epoch is run and the last one's are, as most seeds do. After `plateau` epochs without a lower development
-    loss the learning rate is halved; 0: never.
+    loss the learning rate is halved; 0: never. With `average_decay` above 0 it is the exponential average of the
+    weights over the steps that is measured and kept.
     """
 
     learning_rate: float = 1e-3
@@ -91,9 +92,11 @@ class OptimizerPlan:
     epochs: int = 5
     patience: int = 2
     plateau: int = 0
+    average_decay: float = 0.0
 
     def __post_init__(self) -> None:
         check_numbers(self, ("patience",))
+        check_share("optimizer.average_decay", self.average_decay)
         if not self.learning_rate > 0 or self.weight_decay < 0 or self.clip < 0:
             raise ValueError("optimizer.learning_rate must be above 0, weight_decay and clip not below it")
 

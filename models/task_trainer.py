@@ -1,5 +1,6 @@
 """The training of one network on one task: Adam, early stop by a development part, on the GPU where there is one."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from models.task_plans import OptimizerPlan
 from models.tokens import Tokens
 from models.torch_engine import TorchEngine, padded
 from models.trainer import part_of
-from models.training_loop import TrainingLoop
+from models.training_loop import TrainingLoop, follow
 
 LOG = logging.getLogger(__name__)
 HALF = 0.5
@@ -48,6 +49,7 @@ class TaskTrainer(TrainingLoop[IntArray]):
         super().__init__()
         self.network = network.to(device)
         self.plan = plan
+        self._kept = copy.deepcopy(self.network) if plan.average_decay else self.network
         self._train, self._development = train, development
         self._seed, self._device = seed, device
         self._best: dict[str, Tensor] = {}
@@ -87,6 +89,8 @@ class TaskTrainer(TrainingLoop[IntArray]):
             group["lr"] = self._rate()
         self._optimizer.step()
         self.progress.steps += 1
+        if self._kept is not self.network:
+            follow(self._kept, self.network, self.plan.average_decay, self.progress.steps)
         self.progress.loss_sum += loss.item()
 
     def _rate(self) -> float:
@@ -102,7 +106,7 @@ class TaskTrainer(TrainingLoop[IntArray]):
 
     def end_epoch(self) -> None:
         at = self.progress
-        logits = logits_of(self.network, self._development.tokens, self._device)
+        logits = logits_of(self._kept, self._development.tokens, self._device)
         labels = self._development.labels
         figure = macro_recall(labels, logits.argmax(axis=1), logits.shape[1])
         epoch = {
@@ -119,18 +123,22 @@ class TaskTrainer(TrainingLoop[IntArray]):
         self.history.append(epoch)
         if figure > at.best or not self.plan.patience:
             at.best, at.best_epoch = figure, at.epoch
-            self._best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            self._best = {name: tensor.detach().clone() for name, tensor in self._kept.state_dict().items()}
         at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
         if self.is_finished():
             self.network.load_state_dict(self._best)
 
     def tensors(self) -> Mapping[str, Tensor]:
         parts = {"network": self.network.state_dict(), "best": self._best}
+        if self._kept is not self.network:
+            parts["average"] = self._kept.state_dict()
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         return tensors | optimizer_tensors(self._optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.network.load_state_dict(part_of(tensors, "network"))
+        if self._kept is not self.network:
+            self._kept.load_state_dict(part_of(tensors, "average"))
         self._best = part_of(tensors, "best")
         restore_optimizer(self._optimizer, tensors)
 

@@ -16,7 +16,7 @@ from models.mixture import EncodedCorpus, Mixture, TrainingBatch
 from models.networks import GruClassifier
 from models.recipe import Recipe
 from models.sentence_encoder import SentenceClassifier
-from models.training_loop import TrainingLoop
+from models.training_loop import TrainingLoop, follow
 
 LOG = logging.getLogger(__name__)
 WARM_UP_SHARE = 0.05
@@ -108,14 +108,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self._optimizer.step()
         self.progress.steps += 1
         self.progress.loss_sum += loss.item()
-        self._follow()
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the average towards the weights, faster in the first steps."""
-        decay = min(self.recipe.average_decay, self.progress.steps / (self.progress.steps + 10))
-        for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(weight, 1 - decay)
+        follow(self.average, self.network, self.recipe.average_decay, self.progress.steps)
 
     def _rate(self, mixture: Mixture, n_batches: int) -> float:
         """Linear warm-up over the first twentieth of the stage, then linear decay to a fiftieth."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+import torch
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 
@@ -125,3 +126,14 @@ class TrainingLoop(ABC, Generic[Batch]):
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupted = True
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float, n_steps: int) -> None:
+    """Move the exponential average of a network's weights towards them, faster in the first steps.
+
+    Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging"; exponential as in Adam's paper.
+    """
+    decay = min(decay, n_steps / (n_steps + 10))
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)

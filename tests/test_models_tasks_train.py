@@ -18,6 +18,7 @@ import torch
 import yaml
 from cli_runs import make_cli
 from tiny_models import labelled_rows, one_thread, write_labelled
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from models.balancing import augmented, balanced_rows
 from models.bundle import Bundle, save_bundle
@@ -28,10 +29,12 @@ from models.manifest import LOADED_FILES, MANIFEST, BundleError, read_manifest
 from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_tree
 from models.task_card import run_lines
+from models.task_plans import OptimizerPlan
 from models.task_recipe import SCALES, is_task_recipe, merged, read_task_recipe
 from models.task_report import measure_classes
 from models.task_train import variant_on
-from models.task_trainer import softmax
+from models.task_trainer import LabelledTokens, TaskTrainer, softmax
+from models.tokens import Tokens
 from models.train import told_of, train
 from models.vectors import check_vectors, start_vectors
 
@@ -173,7 +176,8 @@ def test_the_daemon_serves_it(name: str, posts: dict[int, Path], tmp_path: Path)
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been(posts: dict[int, Path], tmp_path: Path) -> None:
     """SIGINT leaves a checkpoint; called again, training goes on from it to the same bytes and learning curves."""
-    tree = tiny("imdb-bilstm-attention", optimizer={"plateau": 1, "patience": 4}, network={"token_dropout": 0.1})
+    optimizer = {"plateau": 1, "patience": 4, "average_decay": 0.9}
+    tree = tiny("imdb-bilstm-attention", optimizer=optimizer, network={"token_dropout": 0.1})
     recipe = write_recipe(tmp_path / "tiny.yaml", tree)
     whole = train(recipe, posts[2], tmp_path / "whole" / "out")
     stopper = InterruptAfterFirstEpoch()
@@ -198,6 +202,38 @@ class InterruptAfterFirstEpoch(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "epoch 0: loss" in record.getMessage():
             signal.raise_signal(signal.SIGINT)
+
+
+def test_the_average_of_the_weights_is_measured_and_kept(tmp_path: Path) -> None:
+    """What the network has in the end is the average over the steps, not where the last step led."""
+    choice = np.random.default_rng(3)
+    posts = LabelledTokens(Tokens.of(choice.integers(1, 9, (40, 4)).tolist()), np.arange(40) % 2)
+    plan = OptimizerPlan(learning_rate=0.5, batch_posts=10, epochs=1, patience=0, average_decay=0.5)
+    network = BagOfTokens()
+    steps = [network.embedding.weight.detach().clone()]
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(network.embedding.weight.detach().clone()))
+    try:
+        TaskTrainer(network, plan, posts, posts, 7, torch.device("cpu")).run(tmp_path / "checkpoint", "")
+    finally:
+        hook.remove()
+    mean = steps[0]
+    for n, weights in enumerate(steps[1:], 1):
+        mean = torch.lerp(mean, weights, 1 - min(0.5, n / (n + 10)))
+    assert len(steps) == 4 + 1
+    assert torch.allclose(network.embedding.weight, mean)
+    assert not torch.allclose(network.embedding.weight, steps[-1], atol=0.01)
+
+
+class BagOfTokens(torch.nn.Module):
+    """Logits are the mean of the tokens' embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(9, 2)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  all of one length
+        logits: torch.Tensor = self.embedding(ids).mean(1)
+        return logits
 
 
 def test_variants_and_repeats_are_reported_and_run_once(posts: dict[int, Path], tmp_path: Path) -> None:
