@@ -34,13 +34,13 @@ GROUPS = (*PATTERNS, UNKNOWN_WORDS)
 class Group:
     """`mistakes` confident mistakes are in it, that `share` of all; `share_of_correct` of the correct posts are too.
 
-    `examples`: (text, label, predicted). A share without posts below it is NaN.
+    `examples`: (text, label, predicted). A share of no posts is None.
     """
 
     name: str
     mistakes: int
-    share: float
-    share_of_correct: float
+    share: float | None
+    share_of_correct: float | None
     examples: tuple[tuple[str, str, str], ...]
 
 
@@ -82,5 +82,5 @@ def _has_unknown_words(text: str, bundle: Bundle) -> bool:
     return bool(words) and n_unknown >= UNKNOWN_SHARE * len(words)
 
 
-def _share(n: int, among: list[int]) -> float:
-    return n / len(among) if among else float("nan")
+def _share(n: int, among: list[int]) -> float | None:
+    return n / len(among) if among else None

@@ -51,6 +51,17 @@ def test_posts_are_quoted_on_a_terminal_only(cli: Cli, labelled: str, monkeypatc
     assert " acme " in cli.ok(*arguments)
 
 
+def test_no_mistake_is_told_without_numbers(cli: Cli, labelled: str) -> None:
+    """Shares of nothing are empty cells, and null in JSON, which has no NaN."""
+    arguments = ("model", "errors", "--data", labelled, "--confident", "1")
+    result = cli.run(*arguments)
+    assert result.exit_code == 0
+    assert "No mistake has a probability of 1 or more." in result.output
+    assert "nan" not in result.output
+    first = json.loads(cli.ok(*arguments, "--json").splitlines()[0], parse_constant=pytest.fail)
+    assert (first["group"], first["mistakes"], first["share"]) == ("all", 0, None)
+
+
 def test_explore_draws(cli: Cli, labelled: str) -> None:
     """Figures on the terminal, a picture where it is asked for."""
     plot = cli.config.parent / "zipf.png"

@@ -110,6 +110,8 @@ def errors(config_path: Path, bundle: str | None, data: Path | None, confident: 
         groups = mistakes.group_mistakes(find_bundle(bundle or config.scoring.bundle, config), data, confident)
     rows = [{"group": g.name, **asdict(g)} for g in groups]
     print_rows(("group", "mistakes", "share", "share_of_correct"), rows, as_json=as_json)
+    if not as_json and not groups[0].mistakes:
+        click.echo(f"No mistake has a probability of {confident:g} or more.", err=True)
     if not as_json and is_terminal():
         _quote(groups)
 
