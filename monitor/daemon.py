@@ -5,11 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from monitor import cautions, logs, metrics, settings
 from monitor.allocator import give_back_freed, limit_arenas
@@ -17,12 +16,13 @@ from monitor.batching import BatchLimits
 from monitor.clocks import JumpWatch
 from monitor.config import Config, DropFolderSection, KafkaSection
 from monitor.dashboard import page
-from monitor.errors import AlreadyRunning, MonitorError, Unavailable
+from monitor.errors import MonitorError, Unavailable
 from monitor.health import Health
 from monitor.http import HttpServer
 from monitor.jobs import Jobs
 from monitor.lanes import Lane
-from monitor.pipeline import RETRY_S, Pipeline
+from monitor.main_thread import MainThread, leave_in_time
+from monitor.pipeline import Pipeline
 from monitor.posts import Score
 from monitor.protocols import Notifier, Scorer, Source
 from monitor.settings import Secrets
@@ -31,11 +31,8 @@ from monitor.systemd import ServiceManager
 from monitor.timetable import Timetable
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 STOP_S = 18.0  #: for the batches and messages in hand
-LEAVE_S = 23.0  #: after which the process leaves whatever still hangs; the whole stop stays under 25 s
-TURN_S = 0.2  #: how soon the main thread sees a signal
 
 
 class Daemon:
@@ -53,7 +50,6 @@ class Daemon:
         self.config = config
         self.role = role
         self._secrets = secrets
-        self._signals = signals
         self._announce = announce
         self.metrics = metrics.Metrics()
         self.metrics.build.labels(version("sentiment-monitor")).set(1)
@@ -62,6 +58,7 @@ class Daemon:
         if role != "schedule":
             self.health.expect("bundle", *(f"source {section.name}" for section in config.sources))
         self.manager = ServiceManager()
+        self.main = MainThread(signals, self.health, self.manager, clock or JumpWatch(), self._clock_was_set)
         self.lanes: list[Lane] = []
         self.http: HttpServer | None = None
         self.scorer: Scorer | None = None
@@ -70,7 +67,6 @@ class Daemon:
         self.db: Any = None
         self.is_stuck = False  # after `stop`: a thread still waits for something that does not answer
         self._timetable: Timetable | None = None
-        self._clock = clock or JumpWatch()
         self._cleanup = ExitStack()
 
     # ---- build ---------------------------------------------------------------------------------------------------
@@ -211,92 +207,24 @@ class Daemon:
     def _page(self) -> str:
         return page.render(self.db, self.config, self.health, self.jobs.state() if self.jobs else {})
 
-    @property
-    def is_stopping(self) -> bool:
-        """A signal asked for a stop."""
-        return self._signals.stop
+    def has_failed(self) -> bool:
+        """The pipeline ended by an error that nobody can wait out."""
+        return self.pipeline is not None and self.pipeline.failure is not None
 
-    # ---- run -----------------------------------------------------------------------------------------------------
-
-    def wait_for(self, part: str, action: Callable[[], T], wait_s: float | None = None) -> T | None:
-        """Call until it works; Unavailable is told once and retried (for at most `wait_s`). None when a signal came
-        first."""
-        began, n_failed = time.monotonic(), 0
-        while not self._signals.stop:
-            self._turn()
-            try:
-                return action()
-            except AlreadyRunning:
-                raise
-            except Unavailable as error:
-                self.health.down(part, str(error))
-                if wait_s is not None and time.monotonic() - began >= wait_s:
-                    raise
-            self._sleep(RETRY_S[min(n_failed, len(RETRY_S) - 1)])
-            n_failed += 1
-        return None
-
-    def turning(self, action: Callable[[], T]) -> T:
-        """Call on another thread while this one keeps turning: a long migration must not starve the watchdog."""
-        future: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(action())
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                future.set_exception(error)
-
-        threading.Thread(target=work, name="opening", daemon=True).start()
-        while True:
-            try:
-                return future.result(TURN_S)
-            except TimeoutError:
-                if future.done():
-                    raise
-                self._turn()
-
-    def run_until_stopped(self, reload: Callable[[], Config] | None) -> int:
-        """The main thread's turns: signals, watchdog, reload. 1 when the pipeline failed."""
-        while not self._signals.stop:
-            self._turn()
-            if self.pipeline is not None and self.pipeline.failure is not None:
-                return 1
-            if self._signals.reload:
-                self._signals.reload = False
-                self._reload(reload)
-            time.sleep(TURN_S)
-        return 0
-
-    def _reload(self, reload: Callable[[], Config] | None) -> None:
-        if reload is None or self.jobs is None:
+    def reload(self, read: Callable[[], Config] | None) -> None:
+        """Take the alert rules of the configuration as it is now; what cannot be read leaves the old ones."""
+        if read is None or self.jobs is None:
             return
         try:
-            self.jobs.reload(reload().alerts)
+            self.jobs.reload(read().alerts)
         except MonitorError as error:
             log.error("the configuration was not reloaded; the old alert rules stay: %s", error)  # noqa: TRY400 - a user's mistake, no traceback
         else:
             log.info("alert rules reloaded")
 
-    def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._signals.stop and time.monotonic() < until:
-            self._turn()
-            time.sleep(min(TURN_S, seconds))
-
-    def _turn(self) -> None:
-        """The main thread goes on, working or waiting; the watchdog is fed unless a loop is stuck."""
-        self.health.turn("main")
-        self.health.tell_silent()
-        self._look_at_the_clock()
-        if not self.health.stuck():
-            self.manager.alive()
-
-    def _look_at_the_clock(self) -> None:
-        jumped_s = self._clock.jumped_s()
-        if jumped_s:
-            log.warning("the clock was set, or the machine slept", extra={"jumped_s": round(jumped_s, 1)})
-            if self._timetable is not None:
-                self._timetable.clock_was_set(jumped_s)
+    def _clock_was_set(self, jumped_s: float) -> None:
+        if self._timetable is not None:
+            self._timetable.clock_was_set(jumped_s)
 
 
 def run(
@@ -326,7 +254,7 @@ def run(
     limit_arenas()
     daemon = Daemon(config, role, secrets, signals, announce)
     ended = threading.Event()
-    threading.Thread(target=_leave_in_time, args=(signals, ended), name="stop deadline", daemon=True).start()
+    threading.Thread(target=leave_in_time, args=(signals, ended), name="stop deadline", daemon=True).start()
     try:
         if once:
             from monitor.once import run_once
@@ -337,31 +265,20 @@ def run(
         ended.set()
 
 
-def _leave_in_time(signals: Signals, ended: threading.Event) -> None:
-    """After a stop was asked for, leave even where a thread hangs on something that never answers; what it held is
-    read again."""
-    while not signals.stop:
-        if ended.wait(TURN_S):
-            return
-    if not ended.wait(LEAVE_S):
-        log.warning("leaving although something still hangs")
-        os._exit(0)
-
-
 def _run_forever(daemon: Daemon, reload: Callable[[], Config] | None) -> int:
-    code = 0
+    code, main = 0, daemon.main
     try:
         _open_http(daemon)
         assert daemon.http is not None
         daemon.load_bundle()
         daemon.manager.ready(f"status page at {daemon.http.url}")
         log.info("started", extra={"role": daemon.role, "status_page": daemon.http.url})
-        daemon.wait_for("store", lambda: daemon.turning(daemon.open_store))
-        if not daemon.is_stopping:
-            daemon.wait_for("store", daemon.build)
-        if not daemon.is_stopping:
+        main.wait_for("store", lambda: main.turning(daemon.open_store))
+        if not main.is_stopping:
+            main.wait_for("store", daemon.build)
+        if not main.is_stopping:
             daemon.start()
-            code = daemon.run_until_stopped(reload)
+            code = main.run_until_stopped(daemon.has_failed, lambda: daemon.reload(reload))
     finally:
         log.info("stopping")
         daemon.manager.stopping()

@@ -23,8 +23,8 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
     cannot be read, or alerts undelivered after `wait_s`."""
     try:
         daemon.load_bundle()
-        daemon.wait_for("store", daemon.open_store, wait_s)
-        daemon.wait_for("store", daemon.build, wait_s)
+        daemon.main.wait_for("store", daemon.open_store, wait_s)
+        daemon.main.wait_for("store", daemon.build, wait_s)
         if daemon.jobs is None:
             _say_stopped()  # while the store was awaited
             return 0
@@ -39,7 +39,7 @@ def run_once(daemon: "Daemon", wait_s: float) -> int:
     finally:
         daemon.stop()
     say_counts(daemon.lanes)
-    if daemon.is_stopping:
+    if daemon.main.is_stopping:
         _say_stopped()
     return exit_code_of(daemon.lanes, delivered=delivered)
 
@@ -55,11 +55,11 @@ def exit_code_of(lanes: Sequence[Lane], *, delivered: bool) -> int:
 def _read_all(daemon: "Daemon", lane: Lane, wait_s: float) -> None:
     pipeline = daemon.pipeline
     assert pipeline is not None
-    daemon.wait_for(lane.name, lambda: pipeline.open_lane(lane), wait_s)
-    daemon.wait_for(lane.name, lane.source.mark_end, wait_s)
+    daemon.main.wait_for(lane.name, lambda: pipeline.open_lane(lane), wait_s)
+    daemon.main.wait_for(lane.name, lane.source.mark_end, wait_s)
     try:
-        while not daemon.is_stopping and not (lane.source.reached_end() and lane.is_idle):
-            daemon.wait_for(lane.name, lambda: pipeline.run_once(lane), wait_s)
+        while not daemon.main.is_stopping and not (lane.source.reached_end() and lane.is_idle):
+            daemon.main.wait_for(lane.name, lambda: pipeline.run_once(lane), wait_s)
             if lane.source.paused() is not None:
                 break
     finally:
@@ -70,10 +70,10 @@ def _finish(daemon: "Daemon", wait_s: float) -> bool:
     """Refresh, evaluate, and deliver until nothing waits; False when something still does after `wait_s`."""
     jobs = daemon.jobs
     assert jobs is not None
-    daemon.wait_for("store", jobs.refresh_and_evaluate, wait_s)
+    daemon.main.wait_for("store", jobs.refresh_and_evaluate, wait_s)
     deadline = time.monotonic() + wait_s
-    while not daemon.is_stopping:
-        daemon.wait_for("store", jobs.deliver, wait_s)
+    while not daemon.main.is_stopping:
+        daemon.main.wait_for("store", jobs.deliver, wait_s)
         if not alert_store.n_waiting(daemon.db):
             return True
         if time.monotonic() >= deadline:

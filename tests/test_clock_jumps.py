@@ -155,7 +155,7 @@ def test_the_daemon_sees_its_clock_set(sqlite_url: str, caplog: pytest.LogCaptur
         wait_until(lambda: "refresh" in runs, "the first refresh", 20)
         first = runs["refresh"]
         both.set_by_s -= 3600
-        daemon.wait_for("store", lambda: True)  # one turn of the main thread
+        daemon.main.wait_for("store", lambda: True)  # one turn of the main thread
         wait_until(lambda: runs["refresh"] is not first, "a refresh after the jump", 20)
     finally:
         daemon.stop()
