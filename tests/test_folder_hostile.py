@@ -54,10 +54,13 @@ class Folder:
         return path
 
     def read(self) -> list[Record]:
-        """All that is ready, saved and committed; the folder may take a few polls to find a change."""
+        """All that is ready, saved and committed; the folder may take a few polls to find a change.
+
+        A file is looked through in steps, which are many polls on a busy machine.
+        """
         records: list[Record] = []
         n_idle = 0
-        while n_idle < 3:
+        while n_idle < 3 or (n_idle < 100 and any(self.source.lag().values())):
             polled = self.source.poll(500, 0.05)
             batch = Batch("inbox", polled.records, polled.positions, polled.file, polled.ends_file)
             records += batch.records

@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("daemon",),  # builds everything from the configuration
     ("once",),
+    ("main_thread",),
     ("timetable",),
     ("jobs",),
     ("csv_scoring", "dashboard", "delivery", "labelling", "probe", "replay", "report"),
