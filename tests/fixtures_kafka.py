@@ -133,10 +133,13 @@ class Broker:
             admin.delete_topics([name])
 
     def produce(self, topic: str, values: Sequence[bytes | None], partition: int = 0) -> None:
-        """Append messages and wait until the broker has them."""
+        """Append messages in their order and wait until the broker has them."""
         if self._producer is None:
             self._producer = KafkaProducer(
-                bootstrap_servers=self.servers, enable_idempotence=False, metrics_enabled=False
+                bootstrap_servers=self.servers,
+                enable_idempotence=False,
+                max_in_flight_requests_per_connection=1,  # with more, batches that are sent again change places
+                metrics_enabled=False,
             )
         for value in values:
             self._producer.send(topic, value=value, key=b"key" if value is None else None, partition=partition)
