@@ -24,12 +24,13 @@ from monitor.store.database import Database
 log = logging.getLogger(__name__)
 
 POSTS_PER_FILE = 12
+PORT = 8080  #: of the status page, if it is free
 FILE_EVERY_S = 1.0
 SAY_EVERY_S = 2.0
 
 
 def demo(port: int | None = None) -> int:
-    """Run until Ctrl-C. Reads no secret and nothing of the current folder; `port` of the status page: 8080 if free,
+    """Run until Ctrl-C. Reads no secret and nothing of the current folder; `port` of the status page: `PORT` if free,
     else any."""
     folder = Path(tempfile.mkdtemp(prefix="sentiment-monitor-demo-"))
     path = folder / "config.yaml"
@@ -40,7 +41,7 @@ def demo(port: int | None = None) -> int:
     stop = threading.Event()
     story = [
         threading.Thread(target=_feed, args=(folder / "inbox", stop), name="simulator", daemon=True),
-        threading.Thread(target=_tell, args=(path, config, stop), name="teller", daemon=True),
+        threading.Thread(target=_tell, args=(path, config, port, stop), name="teller", daemon=True),
     ]
     with (folder / "daemon.log").open("w", encoding="utf-8") as log_file:
         for thread in story:
@@ -74,7 +75,7 @@ def _free_port(wanted: int | None) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", 8080))
+            probe.bind(("127.0.0.1", PORT))
         except OSError:
             probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -90,7 +91,7 @@ def _feed(inbox: Path, stop: threading.Event) -> None:
         drop(inbox, f"today-{n_files:04d}.csv", list(simulator.today(datetime.now(UTC), POSTS_PER_FILE)))
 
 
-def _tell(path: Path, config: Any, stop: threading.Event) -> None:
+def _tell(path: Path, config: Any, wanted_port: int | None, stop: threading.Event) -> None:
     """What the terminal shows: rows arriving, then once the alert is there the daily table and the alert."""
     _say(
         f"The monitor starts in {path.parent}\n"
@@ -108,7 +109,8 @@ def _tell(path: Path, config: Any, stop: threading.Event) -> None:
             continue
         if not url_told:
             url_told = True
-            _say(f"Status page: http://127.0.0.1:{config.http.port}/\n")
+            taken = f" ({PORT} is taken)" if wanted_port is None and config.http.port != PORT else ""
+            _say(f"Status page: http://127.0.0.1:{config.http.port}/{taken}\n")
         total = sum(row.total for row in rows)
         if total and total != last_total and not told:
             _say(f"  {total:6,d} posts scored, {len(rows)} daily rows")
