@@ -62,7 +62,7 @@ def is_development(text: str) -> bool:
 
 @cache
 def grammar(part: Part) -> Grammar:
-    """The frames and words of one part. A list of words too short to have one for development lends its others."""
+    """The frames and words of one part. A list in which the hash picks none for development lends its others."""
     lists, sentences = _read("words"), _read("frames")
     parts = sentences.pop("parts")
     shared = {name: _of_part(words, part) for name, words in lists.pop(SHARED).items()}

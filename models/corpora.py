@@ -1,6 +1,6 @@
 """Labelled posts for training and evaluation: the public corpora, or one's own CSV.
 
-Every loader keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its
+`load_sources` keeps the split `2016test` out, also where it hides in another file: whatever has the key of one of its
 texts is dropped.
 """
 
@@ -81,10 +81,15 @@ def merge(corpora: Iterable[Corpus]) -> Corpus:
     return Corpus(tuple(text for text, _ in rows.values()), tuple(label for _, label in rows.values()), tuple(rows))
 
 
-def check_sets() -> dict[str, Corpus]:
-    """The hundred plain and the hundred hard posts, where the project's tests are at hand."""
+def check_set_files() -> dict[str, Path]:
+    """The files of the hundred plain and the hundred hard posts, where the project's tests are at hand."""
     paths = {name: POSTS_FOLDER / f"{name}.csv" for name in CHECK_SETS}
-    return {name: load_csv(path) for name, path in paths.items() if path.exists()}
+    return {name: path for name, path in paths.items() if path.exists()}
+
+
+def check_sets() -> dict[str, Corpus]:
+    """The posts of `check_set_files`."""
+    return {name: load_csv(path) for name, path in check_set_files().items()}
 
 
 def find_data(path: Path | None = None) -> Path:
@@ -154,8 +159,24 @@ def load_own(path: Path) -> Corpus:
     return corpus
 
 
+#: of each source but the generated one
+FILES: Mapping[str, str] = {
+    "semeval": "semeval_2013_2016.csv.gz",
+    "crowdflower": "crowdflower_dfe.csv.gz",
+    "emoticon2011": "emoticon2011.csv.gz",
+    "goemotions": "goemotions.csv.gz",
+    "sanders": "sanders.csv.gz",
+    "sentiment140": "sentiment140_sample.csv.gz",
+    "sst_phrases": "sst5_train_phrases.csv.gz",
+    "sst_sentences": "sst5_sentences.csv.gz",
+    "tweet_extraction": "tweet_sentiment_extraction.csv.gz",
+    "twitter_entity": "twitter_entity.csv.gz",
+    "uci": "uci_sentences.csv.gz",
+}
+
+
 def _semeval(folder: Path, *, test: bool) -> Corpus:
-    rows = read_rows(folder / "semeval_2013_2016.csv.gz")
+    rows = read_rows(folder / FILES["semeval"])
     if test:
         return corpus_of((r["text"], r["label"]) for r in rows if r["split"] == TEST_SPLIT)
     return corpus_of((r["text"], r["label"]) for r in rows if r["split"] != TEST_SPLIT and r["in_tweeteval_val"] != "1")
@@ -165,7 +186,7 @@ def _one_of_each_group(folder: Path) -> Corpus:
     """Near-copies in this file share `source`: the first three of each group are kept."""
     seen: dict[str, int] = {}
     rows = []
-    for row in read_rows(folder / "twitter_entity.csv.gz"):
+    for row in read_rows(folder / FILES["twitter_entity"]):
         seen[row["source"]] = seen.get(row["source"], 0) + 1
         if seen[row["source"]] <= 3:
             rows.append((row["text"], row["label"]))
@@ -176,25 +197,18 @@ def _plain(name: str, *, leave_out: str = "") -> Callable[[Path], Corpus]:
     """A loader of text and label columns, leaving out rows whose `source` contains `leave_out`."""
 
     def load(folder: Path) -> Corpus:
-        rows = read_rows(folder / f"{name}.csv.gz")
+        rows = read_rows(folder / FILES[name])
         return corpus_of((r["text"], r["label"]) for r in rows if not leave_out or leave_out not in r["source"])
 
     return load
 
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
+    **{name: _plain(name) for name in FILES},
     "semeval": lambda folder: _semeval(folder, test=False),
-    COMPOSED: lambda _: corpus_of(compose(COMPOSED_POSTS, COMPOSED_SEED)),
-    "crowdflower": _plain("crowdflower_dfe"),
-    "emoticon2011": _plain("emoticon2011"),
-    "goemotions": _plain("goemotions"),
-    "sanders": _plain("sanders"),
-    "sentiment140": _plain("sentiment140_sample"),
-    "sst_phrases": _plain("sst5_train_phrases"),
-    "sst_sentences": _plain("sst5_sentences"),
-    "tweet_extraction": _plain("tweet_sentiment_extraction"),
     "twitter_entity": _one_of_each_group,
-    "uci": _plain("uci_sentences", leave_out="imdb"),
+    "uci": _plain("uci", leave_out="imdb"),
+    COMPOSED: lambda _: corpus_of(compose(COMPOSED_POSTS, COMPOSED_SEED)),
 }
 
 
@@ -203,12 +217,17 @@ def load_test(folder: Path) -> Corpus:
     return _semeval(folder, test=True)
 
 
-def load_sources(folder: Path, names: Iterable[str]) -> dict[str, Corpus]:
-    """The corpora called `names`, without the texts of `2016test`. Raises CorpusError for an unknown name."""
-    names = list(names)
+def check_sources(names: Iterable[str]) -> None:
+    """Raise CorpusError, with the names there are, where no corpus has one of `names`."""
     unknown = sorted(set(names) - set(LOADERS))
     if unknown:
         raise CorpusError(f"no corpus is called {', '.join(unknown)}; there are {', '.join(sorted(LOADERS))}")
+
+
+def load_sources(folder: Path, names: Iterable[str]) -> dict[str, Corpus]:
+    """The corpora called `names`, without the texts of `2016test`. Raises CorpusError for an unknown name."""
+    names = list(names)
+    check_sources(names)
     kept_out = set(load_test(folder).keys)
     return {name: LOADERS[name](folder).without(kept_out) for name in names}
 

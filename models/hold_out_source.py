@@ -1,6 +1,7 @@
 """How well a recipe does on a source of posts that its training had nothing of: `model evaluate --hold-out SOURCE`."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.corpora import LOADERS, CorpusError, find_data, load_sources
+from models.corpora import check_sources, find_data, hold_out, load_sources
+from models.holdouts import DEVELOPMENT_SOURCE
 from models.hub import path_of
 from models.intervals import interval_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, without_source
 from models.recipe import Recipe, find_recipe, read_recipe
-from models.train import train
+from models.train import data_hashes, train
 
 RECIPE = "social-gru"
 
@@ -25,15 +27,17 @@ def measure_without(source: str, data: Path | str | None, out: Path, recipe: str
     The bundle is kept under `out` and trained again only where recipe or data are others. Raises CorpusError,
     RecipeError.
     """
-    if source not in LOADERS:
-        raise CorpusError(f"no corpus is called {source}; there are {', '.join(sorted(LOADERS))}")
+    check_sources([source])
     place = find_data(None if data is None else path_of(data))
     leave_out = origin_of(source)
     plan = read_recipe(find_recipe(recipe))
     folder = out / f"{plan.name}-without-{source}"
-    if not _is_of(folder, without_source(plan, leave_out)):
+    small = without_source(plan, leave_out)
+    if not _is_of(folder, small, data_hashes(small, place, leave_out)):
         train(recipe, data, folder, leave_out=leave_out)
     corpus = load_sources(place, [source])[source]
+    if source == DEVELOPMENT_SOURCE:  # its development posts stop the training and fit the calibration all the same
+        corpus = hold_out(corpus, plan.development_posts)[0]
     truth = np.array(corpus.labels)
     pos_prob = Bundle.load(folder, "cpu").score(corpus.texts).pos_prob
     right = ((np.asarray(pos_prob) >= 0.5) == (truth == 2))[truth != 1]
@@ -46,8 +50,9 @@ def measure_without(source: str, data: Path | str | None, out: Path, recipe: str
     }
 
 
-def _is_of(folder: Path, plan: Recipe) -> bool:
-    """Whether a bundle of this plan lies there."""
+def _is_of(folder: Path, plan: Recipe, hashes: Mapping[str, str]) -> bool:
+    """Whether a bundle of this plan and these data lies there."""
     if not (folder / MANIFEST).is_file():
         return False
-    return bool(read_manifest(folder).trained.get("recipe") == json.loads(json.dumps(asdict(plan))))
+    trained = read_manifest(folder).trained
+    return trained.get("recipe") == json.loads(json.dumps(asdict(plan))) and trained.get("data_sha256") == hashes

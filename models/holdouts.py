@@ -1,6 +1,7 @@
 """What a training on the corpora never sees: development tweets, a random hold-out, test splits, near-copies of these.
 
-All of it follows from recipe and data alone, so that an evaluation finds the same posts again.
+All of it follows from the recipe and the files that `files_read` names, so that an evaluation finds the same posts
+again.
 """
 
 import hashlib
@@ -8,7 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.corpora import CLASSES, COMPOSED, Corpus, check_sets, hold_out, load_sources, load_test, merge
+from models.composed import grammar_files
+from models.corpora import (
+    CLASSES,
+    COMPOSED,
+    FILES,
+    Corpus,
+    check_set_files,
+    check_sets,
+    check_sources,
+    hold_out,
+    load_sources,
+    load_test,
+    merge,
+)
 from models.near_copies import NearCopies
 from models.recipe import Recipe
 
@@ -45,11 +59,21 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     sources[DEVELOPMENT_SOURCE] = rest
     pool = merge(sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name]))
     measuring, calibration = _first(pool, plan.measuring_posts, plan.calibration_posts)
-    training = {name: sources[name] for name in names}
-    if len(measuring) or len(calibration) or left_out:
-        guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
-        training = _clear(training, guarded)
+    guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
+    training = _clear({name: sources[name] for name in names}, guarded)
     return Split(training, development, calibration, measuring, left_out)
+
+
+def files_read(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> dict[str, Path]:
+    """The files that `split` depends on, by name: corpora, check sets, and the grammar of generated posts.
+
+    Raises CorpusError for an unknown source.
+    """
+    names = {name for stage in plan.stages for name in stage.posts} | {DEVELOPMENT_SOURCE, *leave_out}
+    check_sources(names)
+    paths = [data / FILES[name] for name in sorted(names - {COMPOSED})] + list(check_set_files().values())
+    paths += grammar_files().values() if COMPOSED in names else ()
+    return {path.name: path for path in paths}
 
 
 def _can_be_measured(name: str, corpus: Corpus) -> bool:

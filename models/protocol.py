@@ -20,7 +20,7 @@ from models.intervals import interval_of
 from models.manifest import Manifest
 from models.measures import FloatArray, IntArray, macro_recall
 from models.mixture import draw
-from models.recipe import Recipe, Stage, recipe_of
+from models.recipe import Recipe, RecipeError, Stage, recipe_of
 
 COMPOSED_DEVELOPMENT_POSTS = 3_000
 BAG_POSTS = 25_000
@@ -39,7 +39,7 @@ def plan_of(manifest: Manifest) -> Recipe:
     found = recipe_of(manifest.trained)
     if found is not None and all(name in LOADERS for stage in found.stages for name in stage.posts):
         return replace(found, stages=found.stages[-1:])
-    return Recipe("", "", (), "subword", (Stage("", 1, 0.0, {DEVELOPMENT_SOURCE: BAG_POSTS}),))
+    return Recipe("", "", (), "subword", (Stage("", 1, 1.0, {DEVELOPMENT_SOURCE: BAG_POSTS}),))
 
 
 def epoch_of(plan: Recipe, posts: Split) -> list[Corpus]:
@@ -53,7 +53,7 @@ def epoch_of(plan: Recipe, posts: Split) -> list[Corpus]:
 
 
 def composed_development() -> Corpus:
-    """Generated posts of frames and words that no training sees."""
+    """Generated posts of frames that no training sees, and of words that none sees where a list has some to spare."""
     return corpus_of(compose(COMPOSED_DEVELOPMENT_POSTS, COMPOSED_SEED, "development"))
 
 
@@ -99,7 +99,13 @@ def origin_of(source: str) -> tuple[str, ...]:
 
 
 def without_source(plan: Recipe, leave_out: Sequence[str]) -> Recipe:
-    """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage."""
+    """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage.
+
+    Raises RecipeError where a stage has no other.
+    """
+    alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
+    if alone:
+        raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
     stages = tuple(_small(stage, leave_out) for stage in plan.stages)
     return replace(plan, stages=stages, calibration_posts=0, measuring_posts=0, teacher_share=0.0)
 

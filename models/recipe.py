@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 import yaml
 
 from models.preparation import PREPARATIONS_BY_WORD
+from models.shapes import check_name, check_numbers, check_positive, check_share
 
 Part = TypeVar("Part")
+MAX_HIDDEN = 128  #: units of the shipped kind per direction
+SENTENCE_ENCODER = "sentence_encoder"  #: the kind of a teacher
 
 
 class RecipeError(Exception):
@@ -24,6 +27,10 @@ class VocabularyPlan:
     min_count: int = 3
     start: str = "encoder"
     max_size: int = 8_000  # for `texts` only
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        check_name("vocabulary.start", self.start, ("encoder", "texts"))
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,14 @@ class NetworkPlan:
     dropout: float = 0.3
     token_dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        check_name("network.kind", self.kind, ("gru", SENTENCE_ENCODER))
+        check_share("network.dropout", self.dropout)
+        check_share("network.token_dropout", self.token_dropout)
+        if self.hidden > MAX_HIDDEN:
+            raise ValueError(f"network.hidden {self.hidden} is more than {MAX_HIDDEN}")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -50,6 +65,20 @@ class Stage:
     posts: Mapping[str, int]
     weights: Mapping[str, float] = field(default_factory=dict)
     patience: int = 2
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("patience",))
+        check_positive("learning_rate", self.learning_rate)
+        for part in ("posts", "weights"):
+            if not isinstance(getattr(self, part), Mapping):
+                raise TypeError(f"{part} of stage {self.name} must be a mapping of sources to numbers")
+        if not self.posts:
+            raise ValueError(f"stage {self.name} draws no posts")
+        for source, number in self.posts.items():
+            if type(number) is not int or number < 1:
+                raise ValueError(f"posts of {source} {number!r} is no whole number from 1")
+        for source, weight in self.weights.items():
+            check_positive(f"weights of {source}", weight, or_zero=True)
 
 
 @dataclass(frozen=True)
@@ -77,6 +106,22 @@ class Recipe:
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
     untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("seed",))
+        check_name("preparation", self.preparation, tuple(PREPARATIONS_BY_WORD))
+        for name in ("average_decay", "label_smoothing"):
+            check_share(name, getattr(self, name))
+        for name in ("emoji_share", "teacher_share", "start_share"):
+            check_share(name, getattr(self, name), or_all=True)
+        for name in ("clip", "weight_decay"):
+            check_positive(name, getattr(self, name), or_zero=name == "weight_decay")
+        if self.max_tokens < 2:
+            raise ValueError("max_tokens must be at least 2")
+        if not self.stages:
+            raise ValueError("stages must name at least one stage")
+        if self.teacher_share and self.network.kind == SENTENCE_ENCODER:
+            raise ValueError(f"a {SENTENCE_ENCODER} is a teacher and has none: teacher_share must be 0")
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -106,7 +151,10 @@ def read_recipe(path: Path) -> Recipe:
         recipe = _recipe_of(tree)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe {path.name}: {error}") from error
-    _check(recipe, path.name)
+    strangers = set(recipe.untaught) - {name for stage in recipe.stages for name in stage.posts}
+    if strangers:
+        named = ", ".join(sorted(strangers))
+        raise RecipeError(f"recipe {path.name}: untaught names {named}, of which no stage draws posts")
     return recipe
 
 
@@ -122,10 +170,13 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
+    for key in ("stages", "languages", "untaught"):
+        if not isinstance(tree.get(key) or (), list | tuple):
+            raise TypeError(f"{key} must be a list")
     stages = tuple(build(Stage, stage) for stage in tree.get("stages") or ())
     parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
     built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
-    names = {key: tuple(tree.get(key, ())) for key in ("languages", "untaught")}
+    names = {key: tuple(tree.get(key) or ()) for key in ("languages", "untaught")}
     return build(Recipe, {**tree, **built, **names, "stages": stages})
 
 
@@ -147,26 +198,3 @@ def build(part: type[Part], values: Mapping[str, Any]) -> Part:
     if unknown:
         raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
     return part(**values)
-
-
-def _check(recipe: Recipe, name: str) -> None:
-    problems = {
-        f"preparation {recipe.preparation!r} is none of {', '.join(PREPARATIONS_BY_WORD)}": recipe.preparation
-        not in PREPARATIONS_BY_WORD,
-        "stages must name at least one stage": not recipe.stages,
-        f"network.kind {recipe.network.kind!r} is none of gru, sentence_encoder": recipe.network.kind
-        not in {"gru", "sentence_encoder"},
-        f"teacher_share {recipe.teacher_share} is not between 0 and 1": not 0.0 <= recipe.teacher_share <= 1.0,
-        f"network.hidden {recipe.network.hidden} is more than 128": recipe.network.hidden > 128,
-        f"vocabulary.start {recipe.vocabulary.start!r} is none of encoder, texts": recipe.vocabulary.start
-        not in {"encoder", "texts"},
-        f"untaught names {', '.join(recipe.untaught)}, of which no stage draws posts": not set(recipe.untaught)
-        <= {name for stage in recipe.stages for name in stage.posts},
-        "max_tokens must be at least 2": recipe.max_tokens < 2,
-        "every stage needs epochs and posts above 0": any(
-            s.epochs < 1 or sum(s.posts.values()) < 1 for s in recipe.stages
-        ),
-    }
-    for problem, present in problems.items():
-        if present:
-            raise RecipeError(f"recipe {name}: {problem}")

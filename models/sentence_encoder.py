@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from models.preparation import PLACEHOLDERS
+from models.recipe import SENTENCE_ENCODER
 from models.tokenizer import UNKNOWN
 from models.vocabulary import meaning_of, read_vocabulary
 
-KIND = "sentence_encoder"
+KIND = SENTENCE_ENCODER
 
 
 @dataclass(frozen=True)

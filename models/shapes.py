@@ -50,6 +50,20 @@ def check_name(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} {value!r} is none of {', '.join(allowed)}")
 
 
+def check_share(name: str, value: object, *, or_all: bool = False) -> None:
+    """Raise ValueError unless it is a number from 0, and below 1 or, with `or_all`, not above it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (0 <= value < 1 or (or_all and value == 1)):  # type: ignore[operator]  # it is a number
+        raise ValueError(f"{name} {value!r} is no share " + ("from 0 to 1" if or_all else "below 1"))
+
+
+def check_positive(name: str, value: object, *, or_zero: bool = False) -> None:
+    """Raise ValueError unless it is a finite number above 0 or, with `or_zero`, 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (0 < value < float("inf") or (or_zero and value == 0)):  # type: ignore[operator]
+        raise ValueError(f"{name} {value!r} is no number " + ("from 0" if or_zero else "above 0"))
+
+
 @dataclass(frozen=True)
 class GruShape:
     """One bidirectional GRU layer, mean and max pooling: `networks.GruClassifier`, the shipped bundle's."""

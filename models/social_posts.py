@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from models.corpora import Corpus, load_test, merge
+from models.composed import grammar_files
+from models.corpora import Corpus, check_set_files, load_test, merge
 from models.holdouts import split
 from models.protocol import epoch_of
 from models.recipe import find_recipe, read_recipe
@@ -22,6 +23,12 @@ FILES = (
     "uci_sentences.csv.gz",
     "sentiment140_sample.csv.gz",
 )
+
+
+def files_beside() -> dict[str, Path]:
+    """What else decides which posts these are, by name: recipe, check sets, grammar of the generated posts."""
+    paths = [find_recipe(RECIPE), *check_set_files().values(), *grammar_files().values()]
+    return {path.name: path for path in paths}
 
 
 def read_social(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.linear_plan import LinearPlan
-from models.shapes import CELLS, PADDINGS, POOLINGS, check_name, check_numbers
+from models.shapes import CELLS, PADDINGS, POOLINGS, check_name, check_numbers, check_share
 
 REPEATS = ("splits", "seeds")
 
@@ -111,9 +111,3 @@ class Repeats:
     def __post_init__(self) -> None:
         check_numbers(self)
         check_name("repeats.over", self.over, REPEATS)
-
-
-def check_share(name: str, value: object) -> None:
-    """Raise ValueError unless it is a share below one."""
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{name} {value!r} is no share below 1")

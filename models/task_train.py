@@ -177,7 +177,7 @@ def _fingerprint(recipe: TaskRecipe, number: int, split: Split, start: Start) ->
     """What a checkpoint or a bundle must agree with to be gone on from, or to be kept."""
     told = {key: value for key, value in plain(recipe).items() if key not in _ONLY_SHOWN}
     vectors = file_sha256(start.vectors) if start.vectors else None
-    parts = [told, number, dict(split.hashes), start.manifest.sha256 if start.manifest else None, vectors]
+    parts = [told, number, {**split.hashes, **split.beside}, start.manifest.sha256 if start.manifest else None, vectors]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

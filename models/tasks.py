@@ -8,7 +8,7 @@ trained on.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Split:
     """One division. `read_test` is for the final figure and is called once; `test_name` says of what it is.
 
     `classes` are the task's; labels of the corpora are indices into `CLASSES`: `class_indices` has them as a network
-    of the task does. `hashes`: SHA-256 of each file read.
+    of the task does. `hashes`: SHA-256 of each file read; `beside`: of what else decides which posts these are.
     """
 
     test_name: str
@@ -49,16 +49,21 @@ class Split:
     development: Corpus
     read_test: Callable[[], Corpus]
     hashes: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task's classes, how many divisions its figure is the mean of, and who reads one: (folder, its number)."""
+    """A task's classes, how many divisions its figure is the mean of, and who reads one: (folder, its number).
+
+    `files` lie in the folder of the corpora; `beside` gives the others that its posts depend on, by name.
+    """
 
     classes: tuple[str, ...]
     n_splits: int
     files: tuple[str, ...]
     read: Callable[[Path, int], tuple[Corpus, Callable[[], Corpus]]]
+    beside: Callable[[], Mapping[str, Path]] = dict
 
 
 def class_indices(corpus: Corpus, classes: tuple[str, ...]) -> IntArray:
@@ -96,9 +101,9 @@ def load_task(name: str, data: Path | str | None = None, split: int = 0) -> Spli
     if missing:
         raise CorpusError(f"{name} needs {', '.join(missing)} in {place}")
     rest, read_test = task.read(place, split)
-    return _divided(
-        f"{name} test", task.classes, rest, read_test, {file: file_sha256(place / file) for file in task.files}
-    )
+    hashes = {file: file_sha256(place / file) for file in task.files}
+    beside = {file: file_sha256(path) for file, path in task.beside().items()}
+    return replace(_divided(f"{name} test", task.classes, rest, read_test, hashes), beside=beside)
 
 
 def _divided(
@@ -203,6 +208,6 @@ TASKS: Mapping[str, Task] = {
     "sentiment140": Task(CLASSES_TWO, N_FOLDS, ("sentiment140_sample.csv.gz",), _sentiment140),
     "tweets3": Task(CLASSES_THREE, N_FOLDS, ("idcattweet_train.csv.gz",), _tweets3),
     "semeval": Task(CLASSES_THREE, 1, ("semeval_2013_2016.csv.gz",), _semeval),
-    "social": Task(CLASSES_THREE, 1, social_posts.FILES, social_posts.read_social),
+    "social": Task(CLASSES_THREE, 1, social_posts.FILES, social_posts.read_social, social_posts.files_beside),
     "uci": Task(CLASSES_TWO, N_FOLDS, ("uci_sentences.csv.gz",), _uci),
 }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from models.calibration import Calibration
@@ -17,7 +18,7 @@ from models.holdouts import Split
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, BundleError, read_manifest
 from models.measures import FloatArray
 from models.network_weights import read_weights
-from models.recipe import Recipe
+from models.recipe import Recipe, RecipeError
 from models.sentence_encoder import KIND, EncoderShape, SentenceClassifier, pretrained, teacher_vocabulary
 from models.tokenizer import TextEncoder
 from models.trainer import logits_of
@@ -27,10 +28,14 @@ LOG = logging.getLogger(__name__)
 
 
 def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
-    """Encoder and network before the first step. Raises RecipeError without the pretrained encoder."""
+    """Encoder and network before the first step. Raises RecipeError without the pretrained one, or for longer posts."""
     folder = encoder_folder()
+    torch.manual_seed(plan.seed)  # the output for the classes is new
     vocabulary = teacher_vocabulary(folder)
     network = pretrained(folder, vocabulary, len(CLASSES), plan.network.dropout)
+    longest = network.shape.positions - 2  # a mark before and one behind
+    if plan.max_tokens > longest:
+        raise RecipeError(f"{plan.name}: max_tokens {plan.max_tokens} is more than the encoder's {longest}")
     return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network
 
 
@@ -60,8 +65,9 @@ class Teacher:
         self._calibration = Calibration.load(folder / CALIBRATION, len(manifest.classes))
 
     def told(self) -> dict[str, Any]:
-        """What a pupil's manifest says of it; the macro recall is that on the development posts."""
-        best = max((float(epoch["macro_recall"]) for epoch in self.history), default=0.0)
+        """What a pupil's manifest says of it; the macro recall is that of the kept weights on the development posts."""
+        last = self.history[-1].get("stage") if self.history else None
+        best = max((float(epoch["macro_recall"]) for epoch in self.history if epoch.get("stage") == last), default=0.0)
         return {"sha256": self.sha256, "macro_recall": best}
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:

@@ -12,10 +12,10 @@ import torch
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
-from models.composed import grammar_files
-from models.corpora import CLASSES, COMPOSED, OWN_LABELS, Corpus, find_data, hold_out, load_own, merge
+from models.corpora import CLASSES, OWN_LABELS, Corpus, CorpusError, find_data, load_own, merge
+from models.divisions import fold
 from models.evaluate import evaluate, load_report, render, report_on, save_report
-from models.holdouts import Split, split
+from models.holdouts import Split, files_read, split
 from models.hub import path_of
 from models.manifest import (
     MAX_NAME_CHARS,
@@ -50,7 +50,7 @@ from models.vocabulary import (
 )
 
 LOG = logging.getLogger(__name__)
-OWN_DEVELOPMENT_SHARE = 0.15
+OWN_PARTS = 7  #: of posts of one's own one in so many of each class is held out
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 
@@ -153,17 +153,31 @@ def _read_start(init: Path) -> Manifest:
 
 
 def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tuple[Recipe, Split, dict[str, str]]:
-    """(recipe as it will run, posts to train on and those held out, SHA-256 of each file read)."""
+    """(recipe as it will run, posts to train on and those held out, SHA-256 of each file read). Raises CorpusError."""
     if data.is_file():
         corpus = load_own(data)
-        rest, development = hold_out(corpus, max(1, int(len(corpus) * OWN_DEVELOPMENT_SHARE)))
+        rest, development = fold(corpus, 0, OWN_PARTS, "development")
         last = plan.stages[-1]
         own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
         plan = replace(plan, stages=(own,), calibration_posts=0, measuring_posts=0)
         return plan, Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
     posts = split(plan, data, leave_out)
-    paths = [*sorted(data.glob("*.csv.gz")), *(grammar_files().values() if COMPOSED in posts.training else ())]
-    return plan, posts, {path.name: file_sha256(path) for path in paths}
+    empty = [name for name, corpus in posts.training.items() if not len(corpus)]
+    if empty:
+        raise CorpusError(f"of {', '.join(empty)} all posts are held out, or near-copies of some that are")
+    return plan, posts, data_hashes(plan, data, leave_out)
+
+
+def data_hashes(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of each file that a training of `plan` on the corpora in `data` depends on, by name.
+
+    Raises CorpusError for an unknown source and a missing file.
+    """
+    paths = files_read(plan, data, leave_out)
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    if missing:
+        raise CorpusError(f"labelled data: {', '.join(missing)} missing in {data}")
+    return {name: file_sha256(path) for name, path in paths.items()}
 
 
 def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:

@@ -57,7 +57,7 @@ def mix_weights(network: Network, start: Mapping[str, Tensor], share: float) -> 
     zero-shot models", arXiv:2109.01903).
     """
     for name, weight in network.state_dict().items():
-        weight.lerp_(start[name].to(weight.dtype), share)
+        weight.lerp_(start[name].to(weight), share)
 
 
 class Trainer(TrainingLoop[list[tuple[int, int]]]):
@@ -111,7 +111,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         follow(self.average, self.network, self.recipe.average_decay, self.progress.steps)
 
     def _rate(self, mixture: Mixture, n_batches: int) -> float:
-        """Linear warm-up over the first twentieth of the stage, then linear decay to a fiftieth."""
+        """Linear warm-up over the first twentieth of the stage, then linear decay to a twentieth."""
         total = max(1, mixture.stage.epochs * n_batches)
         warm = max(1.0, WARM_UP_SHARE * total)
         share = (

@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,15 @@ from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_
 from models.calibration_figures import measure_calibration
 from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
-from models.corpora import CorpusError
+from models.corpora import CorpusError, hold_out, load_sources
 from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
 from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
 from models.protocol import epoch_of, origin_of, without_source
-from models.recipe import Recipe, read_recipe
+from models.recipe import Recipe, RecipeError, read_recipe
+from models.train import load_posts
 
 UNIFORM = np.full(3, 1 / 3)
 
@@ -162,6 +165,21 @@ def test_near_copies_never_straddle_the_split(data: Path, plan: Recipe) -> None:
     assert split(plan, data).measuring == posts.measuring
 
 
+def test_near_copies_are_left_out_without_a_random_hold_out(data: Path, plan: Recipe) -> None:
+    """Also where the development posts are all that is held out."""
+    posts = split(replace(plan, calibration_posts=0, measuring_posts=0), data)
+    near = NearCopies(posts.development.texts)
+    assert not any(near.has(text) for corpus in posts.training.values() for text in corpus.texts)
+
+
+def test_a_recipe_that_holds_out_all_posts_of_a_source_is_refused(data: Path, plan: Recipe) -> None:
+    """In words, before any network is made."""
+    with pytest.raises(CorpusError, match="of semeval, tweet_extraction all posts are held out"):
+        load_posts(replace(plan, measuring_posts=100_000), data)
+    with pytest.raises(RecipeError, match="stage only has no posts without semeval, tweet_extraction"):
+        without_source(plan, ["semeval", "tweet_extraction"])
+
+
 def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None:
     """Neither the source nor a near-copy of its posts is trained on, and the training is smaller."""
     small = without_source(plan, origin_of("tweet_extraction"))
@@ -194,6 +212,26 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
     assert found["interval"][0] <= found["two_class_accuracy"] <= found["interval"][1]
     with pytest.raises(CorpusError, match="emoticon2011"):
         measure_without("nowhere", data, tmp_path / "out", recipe)
+
+
+def test_a_left_out_source_is_trained_without_again_where_its_data_are_others(data: Path, tmp_path: Path) -> None:
+    """And what stopped the training is not what it is measured on."""
+    recipe, corpora = tmp_path / "held.yaml", tmp_path / "corpora"
+    stage = "  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 90, tweet_extraction: 60}}\n"
+    recipe.write_text(RECIPE.split("stages:")[0] + "development_posts: 60\nstages:\n" + stage)
+    shutil.copytree(data, corpora)
+    with one_thread():
+        found = measure_without("semeval", corpora, tmp_path / "out", recipe)
+        rest, _ = hold_out(load_sources(corpora, ["semeval"])["semeval"], 60)
+        assert found["posts"] == sum(label != 1 for label in rest.labels)
+        manifest = tmp_path / "out" / "tiny-without-semeval" / "manifest.json"
+        made_at = manifest.stat().st_mtime_ns
+        path = corpora / "tweet_sentiment_extraction.csv.gz"
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        _write(path, [*rows, ["one post more", "neutral", "x"]])
+        measure_without("semeval", corpora, tmp_path / "out", recipe)
+    assert manifest.stat().st_mtime_ns != made_at
 
 
 def test_daily_means_are_compared_with_the_human_ones(data: Path) -> None:

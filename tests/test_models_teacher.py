@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,20 @@ def test_a_teacher_learns_and_is_not_served(trained: Path, rows: list[tuple[str,
     assert not (trained / "report.json").exists()
     with pytest.raises(BundleError, match="sentence_encoder"):
         Bundle.load(trained, "cpu")
+
+
+def test_the_same_seed_gives_the_same_teacher(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was drawn before: its output for the classes is new. Posts longer than its places are refused."""
+    monkeypatch.setattr(teacher, "encoder_folder", lambda: encoder)
+    plan = replace(read_recipe(find_recipe("social-teacher")), max_tokens=POSITIONS - 2)
+    first = teacher.new_teacher(plan)[1].state_dict()
+    torch.rand(3)
+    again = teacher.new_teacher(plan)[1].state_dict()
+    other = teacher.new_teacher(replace(plan, seed=1))[1].state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["output.weight"], other["output.weight"])
+    with pytest.raises(RecipeError, match="max_tokens 39 is more than the encoder's 38"):
+        teacher.new_teacher(replace(plan, max_tokens=POSITIONS - 1))
 
 
 def pupil_recipe(folder: Path, share: float) -> Path:

@@ -21,7 +21,7 @@ from models.mixture import EncodedCorpus, TrainingBatch, draw, targets_of
 from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.task_recipe import is_task_recipe
-from models.train import train
+from models.train import load_posts, train
 from models.trainer import loss_of
 from models.vocabulary import encoder_folder
 
@@ -95,13 +95,20 @@ def test_the_last_weights_can_be_mixed_with_those_of_the_start(
     assert not torch.equal(found[0.0]["output.weight"], found[1.0]["output.weight"])
 
 
+@pytest.mark.parametrize(("epoch", "goes_on"), [(0, "from stage 0, epoch 1"), (2, "from stage 1, epoch 0")])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(
-    trained: Path, recipe: Path, posts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    epoch: int,
+    goes_on: str,
+    trained: Path,
+    recipe: Path,
+    posts: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """SIGINT leaves a checkpoint; called again, training goes on from it to the same bytes."""
+    """SIGINT, at the very end too, leaves a checkpoint; called again, training goes on from it to the same bytes."""
     caplog.set_level(logging.INFO, "models")
     checkpoint = tmp_path / "out.checkpoint"
-    stopper = InterruptAfterFirstEpoch()
+    stopper = InterruptAfterEpoch(epoch)
     logging.getLogger("models.trainer").addHandler(stopper)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -111,17 +118,21 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert checkpoint.exists()
     assert not (tmp_path / "out").exists()
     resumed = train(recipe, posts, tmp_path / "out")
-    assert "going on from stage 0, epoch 1" in caplog.text
+    assert f"going on {goes_on}" in caplog.text
     for name in LOADED_FILES:
         assert (resumed / name).read_bytes() == (trained / name).read_bytes()
     assert not checkpoint.exists()
 
 
-class InterruptAfterFirstEpoch(logging.Handler):
-    """Presses Ctrl-C when the first epoch is reported."""
+class InterruptAfterEpoch(logging.Handler):
+    """Presses Ctrl-C when an epoch is reported."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "epoch 0: loss" in record.getMessage():
+        if f"epoch {self.epoch}: loss" in record.getMessage():
             signal.raise_signal(signal.SIGINT)
 
 
@@ -160,6 +171,17 @@ def test_labels_of_two_classes_train(recipe: Path, tmp_path: Path) -> None:
     assert scores.probabilities[:, 1].max() < 0.1
 
 
+def test_every_label_is_among_the_posts_held_out(recipe: Path, tmp_path: Path) -> None:
+    """A rare label, too: calibration over posts that have none of a class would never say it again."""
+    for seed in range(20):
+        counts = {"negative": 45, "positive": 45, "neutral": 10}
+        rows = [(f"{seed} post {label} {i}", label) for label, n in counts.items() for i in range(n)]
+        _, posts, _ = load_posts(read_recipe(recipe), write_labelled(tmp_path / "own.csv", rows))
+        for part, n_posts in ((posts.development, 16), (posts.training["labels"], 84)):
+            assert set(part.labels) == {0, 1, 2}
+            assert len(part) == n_posts
+
+
 def test_training_runs_outside_the_main_thread(recipe: Path, posts: Path, tmp_path: Path) -> None:
     """Without the main thread there is no signal to watch, and training works all the same."""
     thread = threading.Thread(target=train, args=(recipe, posts, tmp_path / "threaded"))
@@ -188,6 +210,20 @@ def test_evaluate_measures_ones_own_labels(trained: Path, tmp_path: Path) -> Non
         (("stages:", "stagen:"), "stage"),
         (("languages: [en]", "languages: [en"), "cannot be read"),
         (("name: tiny", ""), "name"),
+        (("languages: [en]", "languages: en"), "languages must be a list"),
+        (("epochs: 3", "epochs: '3'"), "epochs '3' is no whole number"),
+        (("hidden: 8", "hidden: wide"), "hidden 'wide' is no whole number"),
+        (("batch_posts: 16", "batch_posts: 0"), "batch_posts 0"),
+        (("seed: 5", "seed: -5"), "seed -5"),
+        (("average_decay: 0.9", "average_decay: 1.5"), "average_decay 1.5 is no share below 1"),
+        (("average_decay: 0.9", "teacher_share: most"), "teacher_share 'most' is no share from 0 to 1"),
+        (("learning_rate: 0.02", "learning_rate: 0"), "learning_rate 0 is no number above 0"),
+        (("{labels: 1}", "{labels: 0}"), "posts of labels 0"),
+        (("{labels: 1}", "{}"), "draws no posts"),
+        (("{labels: 1}", "5"), "must be a mapping"),
+        (("{labels: 1}", "{labels: 1}, weights: {labels: -1}"), "weights of labels -1"),
+        (("network: {", "untaught: [composed]\nnetwork: {"), "untaught names composed"),
+        (("network: {", "teacher_share: 0.5\nnetwork: {kind: sentence_encoder, "), "is a teacher and has none"),
     ],
 )
 def test_wrong_recipe_is_refused(tmp_path: Path, change: tuple[str, str], words: str) -> None:
