@@ -205,6 +205,8 @@ def find_bundle(name_or_path: str | Path, base_dir: Path) -> Path:
     shipped = _shipped() / str(name_or_path)
     if str(name_or_path) in list_bundles():
         return shipped
+    if path.is_dir():
+        raise BundleError(f"{path} is no bundle: {MANIFEST} is missing")
     raise BundleError(
         f"no bundle at {path}, and none that ships is called so; there are: {', '.join(list_bundles()) or 'none'}"
     )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.calibration import MAX_SCALE, Calibration
-from models.measures import FloatArray, IntArray, balanced_weights, log_loss
+from models.measures import FloatArray, IntArray, balanced_weights
 
 STEPS = 60
 
@@ -16,16 +16,31 @@ def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
     """
     n_classes = logits.shape[1]
     weights = balanced_weights(truth, n_classes) / len(truth)
-    target = np.eye(n_classes)[truth]
+    target = _targets(truth, n_classes)
     theta = np.zeros(n_classes)
     theta[0] = 1.0
     for _ in range(STEPS):
         gradient, hessian = _derivatives(theta, logits, target, weights)
         step: FloatArray = np.linalg.solve(hessian + 1e-9 * np.eye(n_classes), gradient).astype(np.float64)
-        theta = _improve(theta, step, logits, truth)
+        theta = _improve(theta, step, logits, target, weights)
         if np.abs(gradient).max() < 1e-10:
             break
     return _calibration(theta)
+
+
+def _targets(truth: IntArray, n_classes: int) -> FloatArray:
+    """(n, C): what is to be said of each post.
+
+    Platt's targets (1999, "Probabilistic outputs for support vector machines", section 2.2), for the C classes that
+    occur: (N + 1) / (N + C) for the label, 1 / (N + C) for each other, so that a few posts that are told apart without
+    a mistake do not make a bundle certain of everything. N is of the rarest class: the same for all, or else the mean
+    probabilities of classes that weigh alike would differ.
+    """
+    counts = np.bincount(truth, minlength=n_classes)
+    occurs = counts > 0
+    rarest, n_present = counts[occurs].min(), occurs.sum()
+    target: FloatArray = (np.eye(n_classes)[truth] * rarest + occurs) / (rarest + n_present)
+    return target
 
 
 def _calibration(theta: FloatArray) -> Calibration:
@@ -33,19 +48,23 @@ def _calibration(theta: FloatArray) -> Calibration:
     return Calibration(temperature=float(1 / theta[0]), bias=tuple(float(b) for b in bias - bias.mean()))
 
 
-def _improve(theta: FloatArray, step: FloatArray, logits: FloatArray, truth: IntArray) -> FloatArray:
-    """The first of theta - step, - step/2, ... that does not raise the loss and stays where a bundle may be loaded.
-
-    Posts that a network tells apart without a mistake would drive the numbers to infinity.
-    """
-    weights = balanced_weights(truth, logits.shape[1])
-    before = log_loss(truth, _calibration(theta).apply(logits), weights)
+def _improve(
+    theta: FloatArray, step: FloatArray, logits: FloatArray, target: FloatArray, weights: FloatArray
+) -> FloatArray:
+    """The first of theta - step, - step/2, ... that does not raise the loss and stays where a bundle may be loaded."""
+    before = _loss(theta, logits, target, weights)
     for k in range(30):
         tried: FloatArray = theta - step / 2**k
         is_sane = 1 / MAX_SCALE < tried[0] < MAX_SCALE and float(np.abs(tried[1:]).max(initial=0.0)) < MAX_SCALE / 2
-        if is_sane and log_loss(truth, _calibration(tried).apply(logits), weights) <= before:
+        if is_sane and _loss(tried, logits, target, weights) <= before:
             return tried
     return theta
+
+
+def _loss(theta: FloatArray, logits: FloatArray, target: FloatArray, weights: FloatArray) -> float:
+    """Weighted cross-entropy to the targets (n, C)."""
+    probabilities = np.maximum(_calibration(theta).apply(logits), np.finfo(np.float64).tiny)
+    return float(-(weights[:, None] * target * np.log(probabilities)).sum())
 
 
 def _derivatives(

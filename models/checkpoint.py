@@ -1,15 +1,18 @@
 """What a training needs to go on after an interruption, as safetensors and JSON: no pickle here either."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,11 +42,16 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Progress, dict[str, T
     """The last checkpoint, or None where there is none of this recipe, data and seed (`fingerprint`)."""
     if not path.exists():
         return None
-    with safe_open(path, "pt") as stored:
-        metadata = stored.metadata()
-        if metadata.get("fingerprint") != fingerprint:
-            return None
-        return Progress(**json.loads(metadata["progress"])), {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
+    try:
+        with safe_open(path, "pt") as stored:
+            metadata = stored.metadata() or {}
+            if metadata.get("fingerprint") == fingerprint:
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
+                return Progress(**json.loads(metadata["progress"])), tensors
+        LOG.warning("%s is of another recipe, data or seed: this training begins anew and replaces it", path)
+    except SafetensorError:
+        LOG.warning("%s is damaged: this training begins anew and replaces it", path)
+    return None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -117,33 +117,58 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
         raise CorpusError(f"labelled data: {path} is missing")
     try:
         with _open_text(path) as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.DictReader(lines)
+            try:
+                yield from reader
+            except csv.Error as error:
+                raise CorpusError(f"labelled data: {path} line {reader.line_num + 1}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"labelled data: {path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+    except (OSError, EOFError) as error:
         raise CorpusError(f"labelled data: {path} cannot be read: {error}") from error
+
+
+def named_columns(columns: Iterable[str | None]) -> str:
+    """What a CSV has instead of the columns that are needed, in words."""
+    found = [name for name in columns if name]
+    other = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if any(mark in f for f in found)), None)
+    told = ", ".join(" ".join(name.split()) for name in found) or "none"
+    return f"it has {told}" + (f"; commas must part them, not {other}" if other else "")
 
 
 def load_csv(path: Path) -> Corpus:
     """One's own labelled posts: a CSV with the columns text and label (negative, neutral, positive).
 
-    Raises CorpusError for a missing column, a row that is cut off, an empty text or a label with another name (with its
-    line), or fewer than two classes.
+    Raises CorpusError for a missing column, a row that is cut off, an empty text or a label with another name (the
+    first with its line), or fewer than two classes.
     """
-    rows = []
+    rows, problems = [], []
     for line, row in enumerate(read_rows(path), start=2):
         if not {"text", "label"} <= set(row):
-            raise CorpusError(f"{path} needs the columns text and label; it has {', '.join(k for k in row if k)}")
-        if row["text"] is None or row["label"] is None:
-            raise CorpusError(f"{path} line {line} is cut off: it has fewer fields than the header")
-        if row["label"] not in CLASSES:
-            raise CorpusError(f"{path} line {line}: label {row['label']!r} is none of {', '.join(CLASSES)}")
-        if not row["text"].strip():
-            raise CorpusError(f"{path} line {line}: the text is empty")
-        rows.append((row["text"], row["label"]))
+            raise CorpusError(f"{path} needs the columns text and label; {named_columns(row)}")
+        problem = _problem_of(row)
+        if problem:
+            problems.append(f"line {line}: {problem}")
+        else:
+            rows.append((row["text"], row["label"]))
+    if problems:
+        more = f"; {len(problems) - 1} more of its rows cannot be used" if len(problems) > 1 else ""
+        raise CorpusError(f"{path} {problems[0]}{more}")
     if not rows:
         raise CorpusError(f"{path} has no posts")
     if len({label for _, label in rows}) < 2:
         raise CorpusError(f"{path} has posts of fewer than two classes")
     return corpus_of(rows)
+
+
+def _problem_of(row: Mapping[str, str | None]) -> str:
+    """Why a row with the columns text and label cannot be used; empty where it can."""
+    text, label = row["text"], row["label"]
+    if text is None or label is None:
+        return "it is cut off: it has fewer fields than the header"
+    if label not in CLASSES:
+        return f"label {label!r} is none of {', '.join(CLASSES)}"
+    return "" if text.strip() else "the text is empty"
 
 
 def load_own(path: Path) -> Corpus:

@@ -1,6 +1,5 @@
 """Measuring a bundle: `sentiment-monitor model evaluate NAME`. The only reader of the split `2016test`."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,8 @@ from models.corpora import (
     load_csv,
     load_test,
 )
-from models.figures import draw_all
 from models.holdouts import split
 from models.hub import path_of
-from models.manifest import CARD, REPORT, canonical_json
 from models.measures import (
     FloatArray,
     IntArray,
@@ -39,13 +36,14 @@ from models.measures import (
 )
 from models.model_card import render, render_card
 from models.protocol import composed_development, epoch_of, intervals, measure_protocol, plan_of
+from models.reports import NETWORK, load_report, write_report
 from models.speed import n_parameters, posts_per_cpu_second
+from models.task_card import render_task_card
 from models.task_report import evaluate_task, is_task_bundle
 
 __all__ = ["evaluate", "load_report", "measure", "render", "report_on", "save_report"]
 
 LOG = logging.getLogger(__name__)
-NETWORK = "network"
 
 
 def evaluate(bundle: Path, data: Path | str | None = None, beside: Sequence[Path] = ()) -> dict[str, Any]:
@@ -90,7 +88,8 @@ def report_on(
     speed = posts_per_cpu_second(bundle, next(iter(sets.values())).texts)
     first = next(iter(figures.values()))[NETWORK]
     checks = {f"{name}_accuracy": figures[name][NETWORK]["accuracy"] for name in CHECK_SETS if name in figures}
-    headline = {key: first[key] for key in ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")}
+    keys = ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")
+    headline = {key: first[key] for key in keys if key in first}
     return {
         "bundle": manifest.name,
         "sha256": manifest.sha256,
@@ -168,8 +167,8 @@ def measure(truth: IntArray, predicted: IntArray, probabilities: FloatArray | No
 def measure_probabilities(truth: IntArray, probabilities: FloatArray) -> dict[str, float]:
     """Log loss and calibration errors; `balanced` ones weigh classes alike, which is what the calibration aims at.
 
-    `two_class_accuracy`: posts with a side, told by pos_prob >= 0.5. In `ece_pos_prob_balanced` a neutral post counts
-    0.5.
+    `two_class_accuracy`, where there are any: posts with a side, told by pos_prob >= 0.5. In `ece_pos_prob_balanced` a
+    neutral post counts 0.5.
     """
     weights = balanced_weights(truth, len(CLASSES))
     pos_prob = probabilities[:, 2] + probabilities[:, 1] / 2
@@ -179,22 +178,10 @@ def measure_probabilities(truth: IntArray, probabilities: FloatArray) -> dict[st
         "log_loss_balanced": log_loss(truth, probabilities, weights),
         "ece": confidence_error(truth, probabilities),
         "ece_pos_prob_balanced": calibration_error(truth / 2.0, pos_prob, weights),
-        "two_class_accuracy": float(((pos_prob >= 0.5) == (truth == 2))[sided].mean()) if sided.any() else float("nan"),
-    }
+    } | ({"two_class_accuracy": float(((pos_prob >= 0.5) == (truth == 2))[sided].mean())} if sided.any() else {})
 
 
 def save_report(bundle: Path, report: Mapping[str, Any]) -> None:
-    """Write report, model card and pictures into the bundle's folder; the bundle's identity does not change by it."""
-    (bundle / REPORT).write_text(canonical_json(report), encoding="utf-8")
-    manifest = read_manifest(bundle)
-    (bundle / CARD).write_text(render_card(manifest, report), encoding="utf-8")
-    draw_all(bundle, manifest.trained.get("history", []), report["sets"][report["headline_set"]][NETWORK])
-
-
-def load_report(bundle: Path) -> dict[str, Any]:
-    """The report that lies in a bundle's folder. Raises CorpusError without one."""
-    try:
-        report: dict[str, Any] = json.loads((bundle / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{bundle / REPORT} is missing or no JSON: evaluate the bundle first") from error
-    return report
+    """Write report, model card and pictures into the bundle's folder (`reports.write_report`)."""
+    is_of_task = is_task_bundle(read_manifest(bundle))
+    write_report(bundle, report, render_task_card if is_of_task else render_card)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.corpora import CLASSES, CorpusError, read_rows
+from models.corpora import CLASSES, CorpusError, named_columns, read_rows
 from models.figures import canvas
 from models.hub import is_on_hub
 from models.tasks import TASKS, load_task
@@ -52,7 +52,7 @@ def explore_file(path: Path) -> Exploration:
     texts, labels = [], []
     for row in read_rows(path):
         if row.get("text") is None:
-            raise CorpusError(f"{path} needs the column text; it has {', '.join(k for k in row if k)}")
+            raise CorpusError(f"{path} needs the column text; {named_columns(row)}")
         texts.append(row["text"])
         labels.append(row.get("label") or "none")
     if not texts:

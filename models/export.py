@@ -1,6 +1,5 @@
 """A bundle's network as ONNX: any number of posts of any length in, calibrated probabilities out."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 from models.bundle import Bundle
 from models.calibration import Calibration
 from models.kinds import load_network
-from models.manifest import TOKENIZER, BundleError, read_manifest
+from models.manifest import MANIFEST, TOKENIZER, BundleError, read_manifest
 from models.onnx_networks import write_network
+from models.places import require_writable
 
 TOLERANCE = 1e-4  # fp32 in another order of sums
 SAMPLES = ("good", "I love it, thank you!", "not what I paid for :(", "the shop opens on Monday", "", "so bad " * 40)
@@ -25,8 +25,12 @@ def export(path: Path, out: Path) -> float:
     import onnx
 
     manifest = read_manifest(path)
-    if out.parent.resolve() == path.resolve():
-        raise BundleError(f"{out} lies in the bundle itself: name another folder")
+    if (out.parent / MANIFEST).exists():
+        raise BundleError(f"{out} would lie in a bundle: name another folder")
+    beside, own = out.parent / TOKENIZER, (path / TOKENIZER).read_bytes()
+    if beside.exists() and beside.read_bytes() != own:
+        raise BundleError(f"{beside} is another bundle's: name another folder")
+    require_writable(out.parent)
     network = load_network(path, manifest)
     bundle = Bundle.load(path, "cpu")
     model = write_network(network, bundle.calibration, {"classes": ",".join(manifest.classes)})
@@ -36,7 +40,7 @@ def export(path: Path, out: Path) -> float:
         raise BundleError(f"ONNX Runtime gives other probabilities than torch, by up to {difference:.2g}")
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, out)
-    shutil.copyfile(path / TOKENIZER, out.parent / TOKENIZER)
+    beside.write_bytes(own)
     return difference
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
-from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, BundleError, read_manifest
+from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, read_manifest
 from models.network_weights import quantise, read_weights
 from models.paired import compare, load_labelled
+from models.places import new_folder
 
 
 def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
@@ -20,8 +21,7 @@ def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     manifest = read_manifest(path)
     Bundle.load(path, "cpu")
     load_labelled(data)
-    if out.exists():
-        raise BundleError(f"{out} is there already: name a new folder")
+    new_folder(out)
     name = out.name or out.resolve().name
     trained = dict(manifest.trained) | {"quantized_from": manifest.sha256}
     tokenizer = (path / TOKENIZER).read_text(encoding="utf-8")

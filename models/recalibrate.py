@@ -11,10 +11,13 @@ from models.bundle import Bundle
 from models.calibrate import fit_calibration
 from models.calibration import Calibration
 from models.corpora import CLASSES, Corpus, CorpusError
-from models.manifest import CALIBRATION, CARD, REPORT, BundleError, read_manifest, write_manifest
+from models.divisions import stratified_parts
+from models.manifest import CALIBRATION, CARD, REPORT, read_manifest, write_manifest
 from models.measures import FloatArray, IntArray, balanced_weights, calibration_error, log_loss
 from models.paired import NEUTRAL, load_labelled
+from models.places import new_folder
 
+N_PARTS = 5
 MIN_OF_EACH = 50  #: posts of each class: a bias per class is fitted
 
 
@@ -22,12 +25,11 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     """Copy the bundle `path` to the new folder `out` with a calibration fitted to equal class shares.
 
     The posts are those of a CSV, or the development posts under `SENTIMENT_DATA`; a two-class bundle takes those with a
-    side. Returns what the two calibrations make of the same posts; fitted on them, the new one looks a little better
-    than it is. Report and card of the old bundle are not copied: they would tell of other probabilities.
+    side. Returns what the two calibrations make of the same posts: for the new one each fifth of them is measured with
+    what the other four gave. Report and card of the old bundle are not copied: they would tell of other probabilities.
     Raises BundleError where `out` exists, CorpusError for too few posts of a class.
     """
-    if out.exists():
-        raise BundleError(f"{out} is there already: name a new folder")
+    new_folder(out)
     bundle = Bundle.load(path, "cpu")
     corpus = _posts(load_labelled(data), len(bundle.classes))
     truth = np.array([bundle.classes.index(CLASSES[label]) for label in corpus.labels], np.int64)
@@ -35,9 +37,19 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     fitted = fit_calibration(logits, truth)
     _write(path, out, fitted, len(corpus))
     measured = {
-        name: _measure(one.apply(logits), truth) for name, one in (("before", bundle.calibration), ("after", fitted))
+        "before": _measure(bundle.calibration.apply(logits), truth),
+        "after": _measure(_out_of_fold(corpus, logits, truth), truth),
     }
     return {"posts": len(corpus), "temperature": fitted.temperature, "bias": list(fitted.bias), **measured}
+
+
+def _out_of_fold(corpus: Corpus, logits: FloatArray, truth: IntArray) -> FloatArray:
+    """Probabilities (n, C) of each post by a calibration that has not seen it."""
+    found = np.empty_like(logits)
+    for part in stratified_parts(corpus, N_PARTS, "calibration"):
+        others = np.setdiff1d(np.arange(len(truth)), part)
+        found[part] = fit_calibration(logits[others], truth[others]).apply(logits[part])
+    return found
 
 
 def _posts(corpus: Corpus, n_classes: int) -> Corpus:

@@ -1,7 +1,7 @@
 """A recipe: the YAML file that says how a bundle is trained. Checked as a whole before any time is spent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,7 +163,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {path.name} cannot be read: {error}") from error
+        raise RecipeError(f"recipe {path.name} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe {path.name}: it must be a mapping of keys to values")
     return tree
@@ -197,4 +197,11 @@ def build(part: type[Part], values: Mapping[str, Any]) -> Part:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown key {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
+    missing = [
+        f.name
+        for f in fields(part)  # type: ignore[arg-type]
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
     return part(**values)

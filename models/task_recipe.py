@@ -54,7 +54,7 @@ class TaskRecipe:
     must_reach: str = ""
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_numbers(self, ("seed",))
         check_name("preparation", self.preparation, tuple(WORD_PREPARATIONS))
         check_name("loss", self.loss, LOSSES)
         check_name("balancing", self.balancing, BALANCINGS)

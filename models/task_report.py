@@ -8,10 +8,9 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.corpora import CLASSES, Corpus, find_data, load_csv
-from models.figures import draw_all
 from models.hub import is_on_hub
 from models.linear_words import weightiest
-from models.manifest import CARD, REPORT, Manifest, canonical_json, read_manifest
+from models.manifest import Manifest, read_manifest
 from models.measures import (
     FloatArray,
     IntArray,
@@ -23,12 +22,12 @@ from models.measures import (
     log_loss,
     reliability,
 )
+from models.reports import NETWORK, write_report
 from models.speed import n_parameters, posts_per_cpu_second
 from models.task_card import render_task_card
 from models.tasks import class_indices, load_task
 
 HEADLINE = ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")
-NETWORK = "network"
 LINEAR = "linear"
 LISTED_WORDS = 30  #: of the most positive and of the most negative ones of a linear bundle
 
@@ -108,8 +107,5 @@ def measure_classes(truth: IntArray, probabilities: FloatArray, classes: Sequenc
 
 
 def save_task_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write report, model card and pictures into the bundle's folder; the bundle's identity does not change by it."""
-    (path / REPORT).write_text(canonical_json(report), encoding="utf-8")
-    manifest = read_manifest(path)
-    (path / CARD).write_text(render_task_card(manifest, report), encoding="utf-8")
-    draw_all(path, manifest.trained.get("history", []), report["sets"][report["headline_set"]][NETWORK])
+    """Write report, model card and pictures into the bundle's folder (`reports.write_report`)."""
+    write_report(path, report, render_task_card)

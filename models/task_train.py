@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from models.corpora import Corpus
-from models.evaluate import load_report
 from models.fitting import Checkpoint, Fitter, Labelled, Posts, Start, write_bundle
 from models.linear_fit import check_linear, fit_linear
 from models.manifest import CLASSES_TWO, MANIFEST, REPORT, BundleError, file_sha256, read_manifest
 from models.neural_fit import fit_network
 from models.recipe import RecipeError
+from models.reports import NETWORK, load_report
 from models.task_plans import Repeats
 from models.task_recipe import MAIN, TaskRecipe, Variant, plain, read_task_recipe, runs_of
-from models.task_report import NETWORK, report_on_task, save_task_report
+from models.task_report import report_on_task, save_task_report
 from models.tasks import Split, class_indices, find_task, load_task
 from models.vectors import check_vectors
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.corpora import CorpusError, load_csv
-from models.manifest import BundleError, read_manifest, write_manifest
+from models.manifest import read_manifest, write_manifest
 from models.measures import FloatArray
 from models.paired import POSITIVE
+from models.places import new_folder
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def best(points: list[Point], current: float = 0.5) -> Point:
 def set_threshold(bundle: Path, threshold: float, out: Path) -> None:
     """Copy a bundle to the new folder `out` with another `pred_threshold`. Raises BundleError where `out` exists."""
     manifest = read_manifest(bundle)
-    if out.exists():
-        raise BundleError(f"{out} is there already: name a new folder")
+    new_folder(out)
     shutil.copytree(bundle, out)
     write_manifest(out, replace(manifest, name=out.name or out.resolve().name, pred_threshold=threshold))
     read_manifest(out)

@@ -14,11 +14,10 @@ from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, OWN_LABELS, Corpus, CorpusError, find_data, load_own, merge
 from models.divisions import fold
-from models.evaluate import evaluate, load_report, render, report_on, save_report
+from models.evaluate import evaluate, render, report_on, save_report
 from models.holdouts import Split, files_read, split
 from models.hub import path_of
 from models.manifest import (
-    MAX_NAME_CHARS,
     TOKENIZER,
     BundleError,
     Manifest,
@@ -28,8 +27,10 @@ from models.manifest import (
 from models.mixture import EncodedCorpus, Mixture
 from models.network_weights import read_weights
 from models.networks import GruClassifier
+from models.places import training_folder
 from models.protocol import without_source
-from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe
+from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe, read_tree
+from models.reports import load_report
 from models.sentence_encoder import KIND
 from models.shapes import GruShape
 from models.soft_labels import taught_by
@@ -79,13 +80,13 @@ def train(
         if teacher is not None:
             raise RecipeError(f"{path.stem} learns from labels alone: --teacher has no use")
         task = f"-{more['task']}" if more.get("task") else ""
-        folder = _checked_folder(out or Path("bundles") / f"{path.stem}{task}")
+        folder = training_folder(out or Path("bundles") / f"{path.stem}{task}", str(read_tree(path).get("name")), init)
         return train_task(path, folder, Options(data, init, seed, **more))
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     data = None if data is None else path_of(data)
     plan = _read_plan(path, leave_out, seed)
-    folder = _checked_folder(out or Path("bundles") / plan.name)
+    folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
     place = find_data(data)
     is_teacher = plan.network.kind == KIND
     init = init or (None if is_teacher else _usual_start(recipe, place))
@@ -124,17 +125,6 @@ def told_of(folder: Path) -> str:
         return str(folder)
     report = load_report(folder)
     return "\n".join([render(report), *run_lines(report), "", str(folder)])
-
-
-def _checked_folder(folder: Path) -> Path:
-    """The folder, if its own name can be a bundle's. Raises RecipeError."""
-    folder = folder if folder.name else folder.resolve()
-    if not 0 < len(folder.name) <= MAX_NAME_CHARS or not folder.name.isprintable():
-        raise RecipeError(
-            f"a bundle is named like its folder, with 1 to {MAX_NAME_CHARS} characters that can be printed,"
-            f" which {str(folder)!r} does not end in"
-        )
-    return folder
 
 
 def _usual_start(recipe: str | Path, data: Path) -> Path | None:

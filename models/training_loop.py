@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
 from rich.console import Console
@@ -86,7 +86,7 @@ class TrainingLoop(ABC, Generic[Batch]):
                 interrupted = self._interrupted  # while measuring; what went on from the last epoch's end is kept
                 self._save(checkpoint, fingerprint)
                 if interrupted:
-                    raise KeyboardInterrupt
+                    self._stop(checkpoint)
 
     def _run_epoch(self, bar: ProgressBar, checkpoint: Path, fingerprint: str) -> None:
         at, batches = self.progress, self.batches()
@@ -103,8 +103,12 @@ class TrainingLoop(ABC, Generic[Batch]):
                 self._save(checkpoint, fingerprint)
                 saved_at = time.monotonic()
             if interrupted:
-                raise KeyboardInterrupt
+                self._stop(checkpoint)
         bar.remove_task(task)
+
+    def _stop(self, checkpoint: Path) -> NoReturn:
+        LOG.warning("interrupted: the same command goes on from %s", checkpoint)
+        raise KeyboardInterrupt
 
     def _tell(self, n_batches: int) -> None:
         """A log line every TELL_S: what the bar is on a terminal."""

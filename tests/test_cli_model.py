@@ -76,7 +76,7 @@ def test_training_says_how_it_goes_on(cli: Cli, tmp_path: Path) -> None:
         "model", "train", str(tmp_path / "mine.yaml"), "--data", str(labelled), "--out", str(tmp_path / "made")
     )
     told = [json.loads(line)["event"] for line in result.stderr.splitlines()]
-    assert told[:2] == ["reading labelled posts", "training on 102 posts, 18 held out"]
+    assert told[:2] == ["reading labelled posts", "training on 101 posts, 19 held out"]
     assert told[2] == "stage only, epoch 1/3: batch 1 of 7"
     assert [line.partition(":")[0] for line in told if "loss" in line] == [f"stage only epoch {i}" for i in range(3)]
 

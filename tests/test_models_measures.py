@@ -100,3 +100,6 @@ def test_calibration_of_posts_told_apart_without_a_mistake_can_be_loaded(tmp_pat
             found = Calibration.load(tmp_path / "calibration.json", 2)
             assert np.isfinite(found.apply(logits)).all()
             assert size < 1e-3 or (found.apply(logits).argmax(axis=1) == truth).all()
+            assert (
+                found.apply(logits).max() < 52 / 53
+            )  # of fifty posts of a class without a mistake, Platt says 51 / 52

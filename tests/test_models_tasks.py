@@ -166,7 +166,7 @@ BAD: dict[str, tuple[str, str]] = {
     "one class only": ("text,label\nfine,positive\n", "fewer than two classes"),
     "an unknown label": ("text,label\nfine,good\n", "line 2: label 'good' is none of negative, neutral, positive"),
     "an empty text": ("text,label\nfine,positive\n  ,negative\n", "line 3: the text is empty"),
-    "a cut row": ("text,label\nfine,positive\nba", "line 3 is cut off"),
+    "a cut row": ("text,label\nfine,positive\nba", "line 3: it is cut off"),
     "no label column": ("text,mood\nfine,positive\n", "needs the columns text and label; it has text, mood"),
     "too few": ("text,label\nfine,positive\nbad,negative\n", "training needs at least 100"),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Training: recipes are checked first, a small one learns, and an interrupted one ends like any other."""
 
+import csv
 import json
 import logging
 import signal
@@ -119,6 +120,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert not (tmp_path / "out").exists()
     resumed = train(recipe, posts, tmp_path / "out")
     assert f"going on {goes_on}" in caplog.text
+    assert f"the same command goes on from {checkpoint}" in caplog.text
     for name in LOADED_FILES:
         assert (resumed / name).read_bytes() == (trained / name).read_bytes()
     assert not checkpoint.exists()
@@ -136,10 +138,14 @@ class InterruptAfterEpoch(logging.Handler):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:
-    """Only a checkpoint with the same fingerprint (recipe, data, seed) is gone on from."""
+def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a whole one with the same fingerprint (recipe, data, seed) is gone on from; another is told of."""
     save_checkpoint(tmp_path / "c", "a", Progress(epoch=2), {"x": torch.ones(3)})
     assert load_checkpoint(tmp_path / "c", "b") is None
+    assert "is of another recipe, data or seed" in caplog.text
+    (tmp_path / "d").write_bytes((tmp_path / "c").read_bytes()[:-3])
+    assert load_checkpoint(tmp_path / "d", "a") is None
+    assert "is damaged" in caplog.text
     stored = load_checkpoint(tmp_path / "c", "a")
     assert stored is not None
     assert stored[0] == Progress(epoch=2)
@@ -209,7 +215,7 @@ def test_evaluate_measures_ones_own_labels(trained: Path, tmp_path: Path) -> Non
         (("start: texts", "start: web"), "web"),
         (("stages:", "stagen:"), "stage"),
         (("languages: [en]", "languages: [en"), "cannot be read"),
-        (("name: tiny", ""), "name"),
+        (("name: tiny", ""), "it lacks name"),
         (("languages: [en]", "languages: en"), "languages must be a list"),
         (("epochs: 3", "epochs: '3'"), "epochs '3' is no whole number"),
         (("hidden: 8", "hidden: wide"), "hidden 'wide' is no whole number"),
@@ -250,7 +256,10 @@ def test_recipes_are_found_by_name() -> None:
         (b"text,label\nlove it,happy\n", "line 2: label 'happy'"),
         (b"text,label\nlove it,positive\n", "fewer than two classes"),
         (b"words,label\nlove it,positive\n", "columns text and label"),
-        (b"text,label\n\xff\xfe,positive\n", "cannot be read"),
+        (b"text,label\n\xff\xfe,positive\n", "is not UTF-8 .*: save it as UTF-8"),
+        (b"text;label\nlove it;positive\n", "it has text;label; commas must part them, not semicolons"),
+        (b"text\tlabel\nlove it\tpositive\n", "it has text label; commas must part them, not tabs"),
+        (b"text,label\nfine,positive\n,happy\n,sad\n,\n", "line 3: label 'happy' is none of .*; 2 more of its rows"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
@@ -259,6 +268,17 @@ def test_wrong_labels_are_refused(tmp_path: Path, content: bytes, words: str) ->
     path.write_bytes(content)
     with pytest.raises(CorpusError, match=words):
         load_csv(path)
+
+
+def test_a_field_that_is_too_long_has_its_line(tmp_path: Path) -> None:
+    """As everything that the csv module refuses."""
+    limit = csv.field_size_limit(1_000)
+    try:
+        (tmp_path / "own.csv").write_bytes(b"text,label\nfine,positive\n" + b"x" * 2_000 + b",positive\n")
+        with pytest.raises(CorpusError, match="line 3: field larger than field limit"):
+            load_csv(tmp_path / "own.csv")
+    finally:
+        csv.field_size_limit(limit)
 
 
 def test_missing_data_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from monitor.commands import model_calibrate, model_compare, model_convert, mode
 from monitor.commands.model_options import bundle_argument, find_bundle, told_as_config_errors
 from monitor.commands.options import config_option, example, json_option, load_config
 from monitor.commands.tables import print_fields, print_object, print_rows
+from monitor.errors import ConfigError
 
 if TYPE_CHECKING:
     from monitor.config import Config
@@ -50,6 +51,8 @@ def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) ->
         path = find_bundle(bundle or config.scoring.bundle, config)
         described = describe(path)
     if card:
+        if not (path / "README.md").is_file():
+            raise ConfigError(f"{path} has no card: `sentiment-monitor model evaluate {path} --save` writes it")
         click.echo((path / "README.md").read_text(encoding="utf-8"))
     elif as_json:
         print_object(described)
@@ -79,7 +82,7 @@ def _in_words(value: object) -> object:
         return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return f"{value:.4f}".rstrip("0") if isinstance(value, float) else value
+    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
 for _command in (

@@ -27,7 +27,11 @@ def explore(config_path: Path, data: str, plot: Path | None, *, as_json: bool) -
     load_config(config_path)
     with told_as_config_errors():
         from models import explore as exploring
+        from models.places import require_writable
 
+        if plot is not None:
+            require_writable(plot.parent)
+            plot.parent.mkdir(exist_ok=True)
         found = exploring.explore(data)
         if plot is not None:
             exploring.draw_zipf(found, plot)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--init",
     help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
 )
-@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option("--seed", type=click.IntRange(0), help="Another seed than the recipe's.")
 @click.option(
     "--scale", type=click.Choice(["small", "full"]), help="small: the recipe's own small size.  [default: full]"
 )
@@ -104,7 +104,11 @@ def train(
 @click.option(
     "--beside", metavar="BUNDLE", multiple=True, help="Another bundle measured on the same posts; may be repeated."
 )
-@click.option("--save", is_flag=True, help="Write report, model card and pictures into the bundle's folder.")
+@click.option(
+    "--save",
+    is_flag=True,
+    help="Write report, model card and pictures into the bundle's folder; its figures of other posts stay.",
+)
 @json_option
 def evaluate(
     config_path: Path,
@@ -123,8 +127,11 @@ def evaluate(
     config = load_config(config_path)
     with told_as_config_errors():
         from models import evaluate as evaluation
+        from models.places import require_writable
 
         folder = find_bundle(bundle or config.scoring.bundle, config)
+        if save:
+            require_writable(folder)
         if hold_out:
             _tell_progress(config)
             report, text = _hold_out(folder, hold_out, data, out)
