@@ -6,6 +6,7 @@ from models.calibration import MAX_SCALE, Calibration
 from models.measures import FloatArray, IntArray, balanced_weights
 
 STEPS = 60
+MIN_SPREAD = 1e-3
 
 
 def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
@@ -18,7 +19,7 @@ def fit_calibration(logits: FloatArray, truth: IntArray) -> Calibration:
     weights = balanced_weights(truth, n_classes) / len(truth)
     target = _targets(truth, n_classes)
     theta = np.zeros(n_classes)
-    theta[0] = 1.0
+    theta[0] = min(1.0, 1.0 / max(float(logits.std()), MIN_SPREAD))  # from logits far apart no step would lead back
     for _ in range(STEPS):
         gradient, hessian = _derivatives(theta, logits, target, weights)
         step: FloatArray = np.linalg.solve(hessian + 1e-9 * np.eye(n_classes), gradient).astype(np.float64)
@@ -33,13 +34,13 @@ def _targets(truth: IntArray, n_classes: int) -> FloatArray:
 
     Platt's targets (1999, "Probabilistic outputs for support vector machines", section 2.2), for the C classes that
     occur: (N + 1) / (N + C) for the label, 1 / (N + C) for each other, so that a few posts that are told apart without
-    a mistake do not make a bundle certain of everything. N is of the rarest class: the same for all, or else the mean
-    probabilities of classes that weigh alike would differ.
+    a mistake do not make a bundle certain of everything. N is the mean over the classes: the same for all, or else the
+    mean probabilities of classes that weigh alike would differ.
     """
     counts = np.bincount(truth, minlength=n_classes)
     occurs = counts > 0
-    rarest, n_present = counts[occurs].min(), occurs.sum()
-    target: FloatArray = (np.eye(n_classes)[truth] * rarest + occurs) / (rarest + n_present)
+    n_posts, n_present = counts[occurs].mean(), occurs.sum()
+    target: FloatArray = (np.eye(n_classes)[truth] * n_posts + occurs) / (n_posts + n_present)
     return target
 
 

@@ -29,7 +29,7 @@ def new_folder(out: Path) -> Path:
 
 def require_writable(folder: Path) -> None:
     """Raise BundleError unless files can be written into the folder, or it can be made."""
-    place = folder if folder.is_dir() else folder.parent
+    place = folder if folder.exists() else folder.parent
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=place):

@@ -20,6 +20,8 @@ def load_report(bundle: Path) -> dict[str, Any]:
         report: dict[str, Any] = json.loads((bundle / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorpusError(f"{bundle / REPORT} is missing or no JSON: evaluate the bundle first") from error
+    if not isinstance(report, dict) or not {"sets", "headline", "headline_set"} <= set(report):
+        raise CorpusError(f"{bundle / REPORT} is no report: evaluate the bundle first")
     return report
 
 

@@ -17,6 +17,7 @@ from models.divisions import fold
 from models.evaluate import evaluate, render, report_on, save_report
 from models.holdouts import Split, files_read, split
 from models.hub import path_of
+from models.kinds import refuse_other_kinds
 from models.manifest import (
     TOKENIZER,
     BundleError,
@@ -86,10 +87,10 @@ def train(
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     data = None if data is None else path_of(data)
     plan = _read_plan(path, leave_out, seed)
-    folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
     place = find_data(data)
     is_teacher = plan.network.kind == KIND
     init = init or (None if is_teacher else _usual_start(recipe, place))
+    folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
     plan, master = _with_teacher(plan, teacher, place)
     plan, starts_from = _with_start(plan, init)
     LOG.info("reading labelled posts")
@@ -135,8 +136,9 @@ def _usual_start(recipe: str | Path, data: Path) -> Path | None:
 
 
 def _read_start(init: Path) -> Manifest:
-    """The manifest of the bundle to start from. Raises BundleError if it is not whole, or has other classes."""
+    """The manifest of the bundle to start from. Raises BundleError if it is not whole, or of other kind or classes."""
     manifest = read_manifest(init)
+    refuse_other_kinds(manifest, "trained on")
     if manifest.classes != CLASSES:
         raise BundleError(f"{init} has the classes {', '.join(manifest.classes)}; training needs {', '.join(CLASSES)}")
     return manifest

@@ -83,9 +83,8 @@ class TrainingLoop(ABC, Generic[Batch]):
             while not self.is_finished():
                 self._run_epoch(bar, checkpoint, fingerprint)
                 self.end_epoch()
-                interrupted = self._interrupted  # while measuring; what went on from the last epoch's end is kept
                 self._save(checkpoint, fingerprint)
-                if interrupted:
+                if self._interrupted:  # while measuring or saving
                     self._stop(checkpoint)
 
     def _run_epoch(self, bar: ProgressBar, checkpoint: Path, fingerprint: str) -> None:

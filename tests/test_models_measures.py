@@ -90,6 +90,25 @@ def test_report_renders_as_a_table() -> None:
     assert "12,345 posts per CPU second" in lines[-1]
 
 
+def test_a_rare_class_does_not_make_the_others_uncertain() -> None:
+    """Two posts of a class among seven hundred that are told apart well: those stay so."""
+    generator = np.random.default_rng(7)
+    truth = np.repeat([0, 1, 2], [350, 2, 350])
+    logits = 6.0 * np.eye(3)[truth] + generator.normal(size=(702, 3))
+    found = fit_calibration(logits, truth).apply(logits)
+    assert found[truth == 2, 2].mean() > 0.95
+    assert found[truth == 0, 0].mean() > 0.95
+
+
+def test_logits_far_apart_are_brought_together() -> None:
+    """However sure a network is of a set that it tells apart but for one post, or but for none."""
+    truth = np.array([0, 1] * 150)
+    for size in (10.0, 40.0, 300.0):
+        for n_wrong in (0, 1):
+            logits = size * np.eye(2)[np.where(np.arange(300) < n_wrong, 1 - truth, truth)]
+            assert 0.9 < fit_calibration(logits, truth).apply(logits).max() < 152 / 153
+
+
 def test_calibration_of_posts_told_apart_without_a_mistake_can_be_loaded(tmp_path: Path) -> None:
     """The best temperature would be zero: what is written stays within what is read, whatever the logits' size."""
     truth = np.array([0, 1] * 50)
@@ -100,6 +119,4 @@ def test_calibration_of_posts_told_apart_without_a_mistake_can_be_loaded(tmp_pat
             found = Calibration.load(tmp_path / "calibration.json", 2)
             assert np.isfinite(found.apply(logits)).all()
             assert size < 1e-3 or (found.apply(logits).argmax(axis=1) == truth).all()
-            assert (
-                found.apply(logits).max() < 52 / 53
-            )  # of fifty posts of a class without a mistake, Platt says 51 / 52
+            assert found.apply(logits).max() < 52 / 53  # of fifty posts without a mistake Platt says 51 / 52

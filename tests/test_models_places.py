@@ -10,11 +10,12 @@ from cli_runs import Cli, make_cli
 from test_models_linear import make_linear_bundle
 from tiny_models import RECIPE, labelled_rows, make_bundle, one_thread, write_labelled
 
+from models.corpora import CLASSES
 from models.evaluate import evaluate, save_report
 from models.export import export
 from models.linear_plan import LinearPlan
 from models.manifest import BundleError
-from models.places import new_folder, training_folder
+from models.places import new_folder, require_writable, training_folder
 from models.recipe import RecipeError
 from models.reports import load_report
 from models.train import train
@@ -40,8 +41,9 @@ def test_a_new_folder_is_new_and_can_be_made(tmp_path: Path, below_a_file: Path)
     assert list((tmp_path / "a" / "b").iterdir()) == []
     with pytest.raises(BundleError, match="is there already: name a new folder"):
         new_folder(tmp_path)
-    with pytest.raises(BundleError, match="out cannot be written: "):
-        new_folder(below_a_file)
+    for out in (below_a_file, below_a_file.parent):
+        with pytest.raises(BundleError, match=f"{out.name} cannot be written: "):
+            require_writable(out)
 
 
 def test_a_training_replaces_what_is_its_own_alone(tmp_path: Path, below_a_file: Path) -> None:
@@ -63,6 +65,26 @@ def test_a_training_replaces_what_is_its_own_alone(tmp_path: Path, below_a_file:
         training_folder(bundle, "mine", None)
     with pytest.raises(BundleError, match="cannot be written"):
         training_folder(below_a_file, "mine", None)
+
+
+def test_the_shipped_bundle_is_not_replaced_by_what_starts_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the usual start of one's own posts, and may be the usual place as well."""
+    monkeypatch.setattr("models.train.SHIPPED_BUNDLES", tmp_path / "bundles")
+    make_bundle(tmp_path / "bundles" / "social-gru")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="is the bundle to start from"):
+        train("social-gru", write_labelled(tmp_path / "posts.csv", labelled_rows(120)))
+
+
+def test_a_bundle_of_another_kind_is_no_start(tmp_path: Path) -> None:
+    """Said as such, before posts are read."""
+    bundle = make_linear_bundle(tmp_path / "words", LinearPlan(), CLASSES)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    posts = write_labelled(tmp_path / "posts.csv", labelled_rows(120))
+    with pytest.raises(BundleError, match="is of the kind linear; only the kind gru can be trained on"):
+        train(tmp_path / "tiny.yaml", posts, tmp_path / "out", init=bundle)
 
 
 def test_where_nothing_can_be_written_nothing_is_trained(
@@ -95,9 +117,10 @@ def test_a_saved_report_keeps_the_figures_of_other_posts(tmp_path: Path) -> None
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert "| first " in card
     assert "| second " in card
-    (bundle / "report.json").write_text(json.dumps(found | {"sha256": "of another bundle"}))
-    save_report(bundle, other)
-    assert load_report(bundle) == other
+    for useless in (json.dumps(found | {"sha256": "of another bundle"}), "[]", json.dumps({"sha256": other["sha256"]})):
+        (bundle / "report.json").write_text(useless)
+        save_report(bundle, other)
+        assert load_report(bundle) == other
 
 
 def test_the_report_of_a_bag_of_words_is_saved_with_its_own_card(tmp_path: Path) -> None:

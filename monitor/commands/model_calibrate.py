@@ -112,4 +112,4 @@ def _fit_bundle(config: "Config", bundle: str, out: Path, data: Path | None, *, 
     names = ("log_loss_balanced", "ece_pos_prob_balanced")
     rows = [{"measure": n, "before": report["before"][n], "after": report["after"][n]} for n in names]
     print_rows(("measure", "before", "after"), rows)
-    click.echo(f"{report['posts']} posts, on which it was fitted; now scoring.bundle: {out}")
+    click.echo(f"{report['posts']} posts; `after`: each fifth by a fit to the others; now scoring.bundle: {out}")

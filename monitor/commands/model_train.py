@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--init",
     help="Bundle to start from, by path or name.  [default: with a CSV, the shipped bundle of a shipped recipe]",
 )
-@click.option("--seed", type=click.IntRange(0), help="Another seed than the recipe's.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Another seed than the recipe's.")
 @click.option(
     "--scale", type=click.Choice(["small", "full"]), help="small: the recipe's own small size.  [default: full]"
 )
