@@ -16,7 +16,8 @@ from models.intervals import interval_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, without_source
 from models.recipe import Recipe, find_recipe, read_recipe
-from models.train import data_hashes, train
+from models.train import train
+from models.training_posts import data_hashes
 
 RECIPE = "social-gru"
 

@@ -12,17 +12,15 @@ import torch
 
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
-from models.corpora import CLASSES, OWN_LABELS, Corpus, CorpusError, find_data, load_own, merge
-from models.divisions import fold
+from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, merge
 from models.evaluate import evaluate, render, report_on, save_report
-from models.holdouts import Split, files_read, split
+from models.holdouts import Split
 from models.hub import path_of
 from models.kinds import refuse_other_kinds
 from models.manifest import (
     TOKENIZER,
     BundleError,
     Manifest,
-    file_sha256,
     read_manifest,
 )
 from models.mixture import EncodedCorpus, Mixture
@@ -30,7 +28,7 @@ from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.places import training_folder
 from models.protocol import without_source
-from models.recipe import Recipe, RecipeError, Stage, find_recipe, read_recipe, read_tree
+from models.recipe import Recipe, RecipeError, find_recipe, read_recipe, read_tree
 from models.reports import load_report
 from models.sentence_encoder import KIND
 from models.shapes import GruShape
@@ -42,6 +40,7 @@ from models.task_train import Options, train_task
 from models.teacher import Teacher, held_out_sha256, new_teacher
 from models.tokenizer import TextEncoder
 from models.trainer import Trainer, logits_of, mix_weights
+from models.training_posts import load_posts
 from models.vocabulary import (
     cut_vocabulary,
     encoder_folder,
@@ -52,7 +51,6 @@ from models.vocabulary import (
 )
 
 LOG = logging.getLogger(__name__)
-OWN_PARTS = 7  #: of posts of one's own one in so many of each class is held out
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 
@@ -142,34 +140,6 @@ def _read_start(init: Path) -> Manifest:
     if manifest.classes != CLASSES:
         raise BundleError(f"{init} has the classes {', '.join(manifest.classes)}; training needs {', '.join(CLASSES)}")
     return manifest
-
-
-def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tuple[Recipe, Split, dict[str, str]]:
-    """(recipe as it will run, posts to train on and those held out, SHA-256 of each file read). Raises CorpusError."""
-    if data.is_file():
-        corpus = load_own(data)
-        rest, development = fold(corpus, 0, OWN_PARTS, "development")
-        last = plan.stages[-1]
-        own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
-        plan = replace(plan, stages=(own,), calibration_posts=0, measuring_posts=0)
-        return plan, Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
-    posts = split(plan, data, leave_out)
-    empty = [name for name, corpus in posts.training.items() if not len(corpus)]
-    if empty:
-        raise CorpusError(f"of {', '.join(empty)} all posts are held out, or near-copies of some that are")
-    return plan, posts, data_hashes(plan, data, leave_out)
-
-
-def data_hashes(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
-    """SHA-256 of each file that a training of `plan` on the corpora in `data` depends on, by name.
-
-    Raises CorpusError for an unknown source and a missing file.
-    """
-    paths = files_read(plan, data, leave_out)
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    if missing:
-        raise CorpusError(f"labelled data: {', '.join(missing)} missing in {data}")
-    return {name: file_sha256(path) for name, path in paths.items()}
 
 
 def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:

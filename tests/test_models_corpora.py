@@ -12,7 +12,8 @@ from models.corpora import CorpusError, hold_out, load_sources, load_test
 from models.evaluate import evaluate, load_report
 from models.manifest import read_manifest
 from models.recipe import read_recipe
-from models.train import load_posts, train
+from models.train import train
+from models.training_posts import load_posts
 
 STAGES = """development_posts: 40
 stages:

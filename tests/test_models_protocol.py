@@ -22,7 +22,7 @@ from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
 from models.protocol import epoch_of, origin_of, without_source
 from models.recipe import Recipe, RecipeError, read_recipe
-from models.train import load_posts
+from models.training_posts import load_posts
 
 UNIFORM = np.full(3, 1 / 3)
 

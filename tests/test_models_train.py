@@ -19,11 +19,13 @@ from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv
 from models.evaluate import evaluate, load_report, render
 from models.manifest import LOADED_FILES, BundleError
 from models.mixture import EncodedCorpus, TrainingBatch, draw, targets_of
+from models.near_copies import NearCopies
 from models.network_weights import read_weights
 from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
 from models.task_recipe import is_task_recipe
-from models.train import load_posts, train
+from models.train import train
 from models.trainer import loss_of
+from models.training_posts import load_posts
 from models.vocabulary import encoder_folder
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
@@ -186,6 +188,27 @@ def test_every_label_is_among_the_posts_held_out(recipe: Path, tmp_path: Path) -
         for part, n_posts in ((posts.development, 16), (posts.training["labels"], 84)):
             assert set(part.labels) == {0, 1, 2}
             assert len(part) == n_posts
+
+
+def test_retweets_of_posts_held_out_are_not_trained_on(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would flatter the figures; where a label has nothing else it is kept, with a warning."""
+    caplog.set_level(logging.INFO, "models")
+    generator = np.random.default_rng(2)
+    words = [f"w{number}" for number in range(500)]
+    rows = [(" ".join(generator.choice(words, 9)), label) for label in ("negative", "positive") for _ in range(100)]
+    copies = [(f"RT @ann: {text}", label) for text, label in rows]
+    _, posts, _ = load_posts(read_recipe(recipe), write_labelled(tmp_path / "own.csv", [*rows, *copies]))
+    near = NearCopies(posts.development.texts)
+    training = posts.training["labels"]
+    assert not any(near.has(text) for text in training.texts)
+    assert f"leaving out {400 - len(training) - len(posts.development)} near-copies" in caplog.text
+    assert 200 < len(training) < 340
+    same = [(f"the very same words again and again and again {number}", "neutral") for number in range(30)]
+    _, posts, _ = load_posts(read_recipe(recipe), write_labelled(tmp_path / "own.csv", [*rows, *same]))
+    assert len(posts.training["labels"]) + len(posts.development) == 230
+    assert "nearly all posts of a label are copies" in caplog.text
 
 
 def test_training_runs_outside_the_main_thread(recipe: Path, posts: Path, tmp_path: Path) -> None:
