@@ -67,15 +67,31 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     client = authority.issue("monitor")
     sasl, mutual, misnamed = (f"127.0.0.1:{free_port()}" for _ in range(3))
     made = SecureBroker(sasl, mutual, misnamed, authority, Authority(folder, "stranger"), client)
-    with (folder / "broker.log").open("wb") as log:
-        process = subprocess.Popen(_command(server, folder, made), stdout=log, stderr=log)
+    process = _started(_command(server, folder, made), folder / "broker.log")
     try:
-        wait_until(lambda: b"Kafka Server started" in (folder / "broker.log").read_bytes(), "the broker", 60)
         _fill(made)
         yield made
     finally:
         process.kill()
         process.wait()
+
+
+def _started(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """The broker's process once it is up. Formatting fails one time in sixty-four (`fixtures_kafka.Broker.start`)."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def is_up() -> bool:
+        if not processes or processes[-1].poll() is not None:
+            with log.open("ab") as out:
+                processes.append(subprocess.Popen(command, stdout=out, stderr=out))
+        return b"Kafka Server started" in log.read_bytes()
+
+    try:
+        wait_until(is_up, "the broker", 60)
+    except AssertionError:
+        processes[-1].kill()
+        raise
+    return processes[-1]
 
 
 def _command(server: str, folder: Path, broker: SecureBroker) -> list[str]:
