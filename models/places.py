@@ -19,12 +19,11 @@ from models.recipe import RecipeError
 OWN_FILES = {CALIBRATION, CARD, MANIFEST, REPORT, TOKENIZER, WEIGHTS}
 
 
-def new_folder(out: Path) -> Path:
-    """`out`, where a new bundle is to be written. Raises BundleError where something is there, or nothing can be."""
+def require_new(out: Path) -> None:
+    """Raise BundleError where something is at `out`, or no bundle can be written there."""
     if out.exists():
         raise BundleError(f"{out} is there already: name a new folder")
     require_writable(out)
-    return out
 
 
 def require_writable(folder: Path) -> None:

@@ -9,7 +9,7 @@ from models.calibration import Calibration
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, read_manifest
 from models.network_weights import quantise, read_weights
 from models.paired import compare, load_labelled
-from models.places import new_folder
+from models.places import require_new
 
 
 def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     manifest = read_manifest(path)
     Bundle.load(path, "cpu")
     load_labelled(data)
-    new_folder(out)
+    require_new(out)
     name = out.name or out.resolve().name
     trained = dict(manifest.trained) | {"quantized_from": manifest.sha256}
     tokenizer = (path / TOKENIZER).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from models.divisions import stratified_parts
 from models.manifest import CALIBRATION, CARD, REPORT, read_manifest, write_manifest
 from models.measures import FloatArray, IntArray, balanced_weights, calibration_error, log_loss
 from models.paired import NEUTRAL, load_labelled
-from models.places import new_folder
+from models.places import require_new
 
 N_PARTS = 5
 MIN_OF_EACH = 50  #: posts of each class: a bias per class is fitted
@@ -29,7 +29,7 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     what the other four gave. Report and card of the old bundle are not copied: they would tell of other probabilities.
     Raises BundleError where `out` exists, CorpusError for too few posts of a class.
     """
-    new_folder(out)
+    require_new(out)
     bundle = Bundle.load(path, "cpu")
     corpus = _posts(load_labelled(data), len(bundle.classes))
     truth = np.array([bundle.classes.index(CLASSES[label]) for label in corpus.labels], np.int64)

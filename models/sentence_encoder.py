@@ -17,8 +17,6 @@ from models.recipe import SENTENCE_ENCODER
 from models.tokenizer import UNKNOWN
 from models.vocabulary import meaning_of, read_vocabulary
 
-KIND = SENTENCE_ENCODER
-
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -36,7 +34,7 @@ class EncoderShape:
 
     def numbers(self) -> dict[str, Any]:
         """What a manifest says of the network."""
-        return {"kind": KIND, **asdict(self)}
+        return {"kind": SENTENCE_ENCODER, **asdict(self)}
 
 
 class SentenceClassifier(nn.Module):

@@ -11,17 +11,17 @@ from models.protocol import epoch_of
 from models.recipe import find_recipe, read_recipe
 
 RECIPE = "social-gru"
-#: of the sources of its last stage
-FILES = (
-    "semeval_2013_2016.csv.gz",
-    "tweet_sentiment_extraction.csv.gz",
-    "crowdflower_dfe.csv.gz",
-    "goemotions.csv.gz",
-    "sst5_sentences.csv.gz",
-    "twitter_entity.csv.gz",
-    "sanders.csv.gz",
-    "uci_sentences.csv.gz",
-    "sentiment140_sample.csv.gz",
+#: of its last stage, but for the generated one
+SOURCES = (
+    "semeval",
+    "tweet_extraction",
+    "crowdflower",
+    "goemotions",
+    "sst_sentences",
+    "twitter_entity",
+    "sanders",
+    "uci",
+    "sentiment140",
 )
 
 

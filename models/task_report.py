@@ -22,9 +22,8 @@ from models.measures import (
     log_loss,
     reliability,
 )
-from models.reports import NETWORK, write_report
+from models.reports import NETWORK
 from models.speed import n_parameters, posts_per_cpu_second
-from models.task_card import render_task_card
 from models.tasks import class_indices, load_task
 
 HEADLINE = ("accuracy", "macro_f1", "macro_recall", "log_loss_balanced", "ece")
@@ -104,8 +103,3 @@ def measure_classes(truth: IntArray, probabilities: FloatArray, classes: Sequenc
         "ece_pos_prob_balanced": calibration_error(truth / (n_classes - 1), pos_prob, weights),
         "reliability": reliability(truth, probabilities),
     }
-
-
-def save_task_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write report, model card and pictures into the bundle's folder (`reports.write_report`)."""
-    write_report(path, report, render_task_card)

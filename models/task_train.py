@@ -16,10 +16,11 @@ from models.linear_fit import check_linear, fit_linear
 from models.manifest import CLASSES_TWO, MANIFEST, REPORT, BundleError, file_sha256, read_manifest
 from models.neural_fit import fit_network
 from models.recipe import RecipeError
-from models.reports import NETWORK, load_report
+from models.reports import NETWORK, load_report, write_report
+from models.task_card import render_task_card
 from models.task_plans import Repeats
 from models.task_recipe import MAIN, TaskRecipe, Variant, plain, read_task_recipe, runs_of
-from models.task_report import report_on_task, save_task_report
+from models.task_report import report_on_task
 from models.tasks import Split, class_indices, find_task, load_task
 from models.vectors import check_vectors
 
@@ -71,7 +72,7 @@ def train_task(path: Path, out: Path, options: Options) -> Path:
     for run in runs:
         _run(run, splits[run.recipe.task, run.split], start, options)
     report = load_report(out) | {"runs": _summary(runs), "must_reach": main.must_reach}
-    save_task_report(out, report)
+    write_report(out, report, render_task_card)
     return out
 
 
@@ -137,7 +138,7 @@ def _run(run: Run, split: Split, start: Start, options: Options) -> None:
         trained["start"] = {"name": start.manifest.name, "sha256": start.manifest.sha256}
     write_bundle(run.folder, recipe, split.classes, fitted, posts, trained)
     LOG.info("measuring %s", run.folder.name)
-    save_task_report(run.folder, report_on_task(run.folder, split.test_name, split.read_test()))
+    write_report(run.folder, report_on_task(run.folder, split.test_name, split.read_test()), render_task_card)
     checkpoint.path.unlink(missing_ok=True)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from models import social_posts
 from models.corpora import (
     CLASSES,
+    FILES,
     Corpus,
     CorpusError,
     corpus_of,
@@ -166,7 +167,7 @@ def _imdb(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:
 
 def _sentiment140(folder: Path, split: int) -> tuple[Corpus, Callable[[], Corpus]]:
     """A stratified fifth of the part that is a random sample in time."""
-    rows = read_rows(folder / "sentiment140_sample.csv.gz")
+    rows = read_rows(folder / FILES["sentiment140"])
     return _fifth(((row["text"], row["label"]) for row in rows if row["part"] == "random"), split)
 
 
@@ -184,7 +185,7 @@ def _tweets3(folder: Path, split: int) -> tuple[Corpus, Callable[[], Corpus]]:
 
 
 def _uci(folder: Path, split: int) -> tuple[Corpus, Callable[[], Corpus]]:
-    rows = read_rows(folder / "uci_sentences.csv.gz")
+    rows = read_rows(folder / FILES["uci"])
     return _fifth(((row["text"], row["label"]) for row in rows), split)
 
 
@@ -195,7 +196,7 @@ def _fifth(rows: Iterable[tuple[str, str]], split: int) -> tuple[Corpus, Callabl
 
 def _semeval(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:
     """Tweets of 2013 to 2015; `2016test` is the test, and nothing with the key of one of its texts is trained on."""
-    rows = read_rows(folder / "semeval_2013_2016.csv.gz")
+    rows = read_rows(folder / FILES["semeval"])
     years = ("2013", "2014", "2015")
     rest = corpus_of(
         (r["text"], r["label"]) for r in rows if r["split"].startswith(years) and r["in_tweeteval_val"] != "1"
@@ -205,9 +206,15 @@ def _semeval(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:
 
 TASKS: Mapping[str, Task] = {
     "imdb": Task(CLASSES_TWO, 1, ("imdb_train.csv.gz", "imdb_test.csv.gz"), _imdb),
-    "sentiment140": Task(CLASSES_TWO, N_FOLDS, ("sentiment140_sample.csv.gz",), _sentiment140),
+    "sentiment140": Task(CLASSES_TWO, N_FOLDS, (FILES["sentiment140"],), _sentiment140),
     "tweets3": Task(CLASSES_THREE, N_FOLDS, ("idcattweet_train.csv.gz",), _tweets3),
-    "semeval": Task(CLASSES_THREE, 1, ("semeval_2013_2016.csv.gz",), _semeval),
-    "social": Task(CLASSES_THREE, 1, social_posts.FILES, social_posts.read_social, social_posts.files_beside),
-    "uci": Task(CLASSES_TWO, N_FOLDS, ("uci_sentences.csv.gz",), _uci),
+    "semeval": Task(CLASSES_THREE, 1, (FILES["semeval"],), _semeval),
+    "social": Task(
+        CLASSES_THREE,
+        1,
+        tuple(FILES[name] for name in social_posts.SOURCES),
+        social_posts.read_social,
+        social_posts.files_beside,
+    ),
+    "uci": Task(CLASSES_TWO, N_FOLDS, (FILES["uci"],), _uci),
 }

@@ -18,8 +18,8 @@ from models.holdouts import Split
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, BundleError, read_manifest
 from models.measures import FloatArray
 from models.network_weights import read_weights
-from models.recipe import Recipe, RecipeError
-from models.sentence_encoder import KIND, EncoderShape, SentenceClassifier, pretrained, teacher_vocabulary
+from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError
+from models.sentence_encoder import EncoderShape, SentenceClassifier, pretrained, teacher_vocabulary
 from models.tokenizer import TextEncoder
 from models.trainer import logits_of
 from models.vocabulary import encoder_folder, wordpiece
@@ -51,7 +51,7 @@ class Teacher:
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
         numbers = dict(manifest.network)
-        if numbers.pop("kind", "gru") != KIND:
+        if numbers.pop("kind", "gru") != SENTENCE_ENCODER:
             raise BundleError(f"{folder} is no teacher: train one with `model train social-teacher`")
         self.sha256 = manifest.sha256
         self.history = list(manifest.trained.get("history", []))

@@ -11,7 +11,7 @@ from models.corpora import CorpusError, load_csv
 from models.manifest import read_manifest, write_manifest
 from models.measures import FloatArray
 from models.paired import POSITIVE
-from models.places import new_folder
+from models.places import require_new
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def best(points: list[Point], current: float = 0.5) -> Point:
 def set_threshold(bundle: Path, threshold: float, out: Path) -> None:
     """Copy a bundle to the new folder `out` with another `pred_threshold`. Raises BundleError where `out` exists."""
     manifest = read_manifest(bundle)
-    new_folder(out)
+    require_new(out)
     shutil.copytree(bundle, out)
     write_manifest(out, replace(manifest, name=out.name or out.resolve().name, pred_threshold=threshold))
     read_manifest(out)

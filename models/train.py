@@ -17,20 +17,14 @@ from models.evaluate import evaluate, render, report_on, save_report
 from models.holdouts import Split
 from models.hub import path_of
 from models.kinds import refuse_other_kinds
-from models.manifest import (
-    TOKENIZER,
-    BundleError,
-    Manifest,
-    read_manifest,
-)
+from models.manifest import TOKENIZER, BundleError, Manifest, read_manifest
 from models.mixture import EncodedCorpus, Mixture
 from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.places import training_folder
 from models.protocol import without_source
-from models.recipe import Recipe, RecipeError, find_recipe, read_recipe, read_tree
+from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError, find_recipe, read_recipe, read_tree
 from models.reports import load_report
-from models.sentence_encoder import KIND
 from models.shapes import GruShape
 from models.soft_labels import taught_by
 from models.task_card import run_lines
@@ -86,7 +80,7 @@ def train(
     data = None if data is None else path_of(data)
     plan = _read_plan(path, leave_out, seed)
     place = find_data(data)
-    is_teacher = plan.network.kind == KIND
+    is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
     folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
     plan, master = _with_teacher(plan, teacher, place)
@@ -159,7 +153,7 @@ def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | Non
         if plan.vocabulary.start == "encoder":
             encoder_folder()
         return plan, None
-    if plan.network.kind == KIND:
+    if plan.network.kind == SENTENCE_ENCODER:
         raise RecipeError(f"{plan.name} starts from a pretrained encoder: --init has no use")
     starts_from = _read_start(init)
     return replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens), starts_from
@@ -167,7 +161,7 @@ def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | Non
 
 def _told_of_teaching(plan: Recipe, posts: Split, folder: Path | None, teacher: Teacher | None) -> dict[str, Any]:
     """What the manifest says of it. Raises RecipeError where a teacher has seen what its pupil must not."""
-    if plan.network.kind == KIND:
+    if plan.network.kind == SENTENCE_ENCODER:
         return {"held_out_sha256": held_out_sha256(posts)}
     if teacher is None:
         return {}
