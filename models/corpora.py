@@ -22,6 +22,7 @@ DATA_VARIABLE = "SENTIMENT_DATA"
 DEFAULT_DATA = "../shared/data"  # beside a checkout, as the README says under "Development"
 OWN_LABELS = "labels"  #: what a bundle's recipe calls posts of one's own
 TEST_SPLIT = "2016test"
+DEVELOPMENT_YEARS = ("2013", "2014", "2015")  #: of the SemEval tweets that are held out for development
 MIN_OWN_POSTS = 100
 MIN_OWN_POSTS_OF_CLASS = 10  #: of each class that occurs
 COMPOSED = "composed"  #: the generated source
@@ -200,11 +201,13 @@ FILES: Mapping[str, str] = {
 }
 
 
-def _semeval(folder: Path, *, test: bool) -> Corpus:
+def _semeval(folder: Path, is_wanted: Callable[[Mapping[str, str]], bool]) -> Corpus:
     rows = read_rows(folder / FILES["semeval"])
-    if test:
-        return corpus_of((r["text"], r["label"]) for r in rows if r["split"] == TEST_SPLIT)
-    return corpus_of((r["text"], r["label"]) for r in rows if r["split"] != TEST_SPLIT and r["in_tweeteval_val"] != "1")
+    return corpus_of((row["text"], row["label"]) for row in rows if is_wanted(row))
+
+
+def _is_for_training(row: Mapping[str, str]) -> bool:
+    return row["split"] != TEST_SPLIT and row["in_tweeteval_val"] != "1"
 
 
 def _one_of_each_group(folder: Path) -> Corpus:
@@ -230,7 +233,7 @@ def _plain(name: str, *, leave_out: str = "") -> Callable[[Path], Corpus]:
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
     **{name: _plain(name) for name in FILES},
-    "semeval": lambda folder: _semeval(folder, test=False),
+    "semeval": lambda folder: _semeval(folder, _is_for_training),
     "twitter_entity": _one_of_each_group,
     "uci": _plain("uci", leave_out="imdb"),
     COMPOSED: lambda _: corpus_of(compose(COMPOSED_POSTS, COMPOSED_SEED)),
@@ -239,7 +242,7 @@ LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
 
 def load_test(folder: Path) -> Corpus:
     """SemEval `2016test`: left out of training, calibration and every choice, read by the evaluation alone."""
-    return _semeval(folder, test=True)
+    return _semeval(folder, lambda row: row["split"] == TEST_SPLIT)
 
 
 def check_sources(names: Iterable[str]) -> None:
@@ -261,3 +264,9 @@ def hold_out(corpus: Corpus, n_posts: int) -> tuple[Corpus, Corpus]:
     """(rest, held out): the `n_posts` posts whose keys have the smallest SHA-256, whatever their order in the file."""
     order = sorted(range(len(corpus)), key=lambda i: hashlib.sha256(corpus.keys[i].encode("utf-8", "replace")).digest())
     return corpus.select(sorted(order[n_posts:])), corpus.select(sorted(order[:n_posts]))
+
+
+def load_development(folder: Path, n_posts: int) -> Corpus:
+    """The SemEval tweets of 2013 to 2015 that stop a training early and choose its settings. Raises CorpusError."""
+    early = _semeval(folder, lambda row: _is_for_training(row) and row["split"].startswith(DEVELOPMENT_YEARS))
+    return hold_out(early.without(set(load_test(folder).keys)), n_posts)[1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.corpora import check_sources, find_data, hold_out, load_sources
+from models.corpora import check_sources, find_data, load_development, load_sources
 from models.holdouts import DEVELOPMENT_SOURCE
 from models.hub import path_of
 from models.intervals import interval_of
@@ -38,7 +38,7 @@ def measure_without(source: str, data: Path | str | None, out: Path, recipe: str
         train(recipe, data, folder, leave_out=leave_out)
     corpus = load_sources(place, [source])[source]
     if source == DEVELOPMENT_SOURCE:  # its development posts stop the training and fit the calibration all the same
-        corpus = hold_out(corpus, plan.development_posts)[0]
+        corpus = corpus.without(set(load_development(place, plan.development_posts).keys))
     truth = np.array(corpus.labels)
     pos_prob = Bundle.load(folder, "cpu").score(corpus.texts).pos_prob
     right = ((np.asarray(pos_prob) >= 0.5) == (truth == 2))[truth != 1]

@@ -18,7 +18,7 @@ from models.corpora import (
     check_set_files,
     check_sets,
     check_sources,
-    hold_out,
+    load_development,
     load_sources,
     load_test,
     merge,
@@ -54,9 +54,8 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     names = sorted({name for stage in plan.stages for name in stage.posts} - set(leave_out))
     sources = load_sources(data, {*names, DEVELOPMENT_SOURCE})
     left_out = load_sources(data, leave_out)
-    rest, development = hold_out(sources[DEVELOPMENT_SOURCE], plan.development_posts)
+    development = load_development(data, plan.development_posts)
     sources = {name: corpus.without(set(development.keys)) for name, corpus in sources.items()}
-    sources[DEVELOPMENT_SOURCE] = rest
     pool = merge(sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name]))
     measuring, calibration = _first(pool, plan.measuring_posts, plan.calibration_posts)
     guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]

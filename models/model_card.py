@@ -170,7 +170,7 @@ CORPORA_PARTS = {
 
 {stages}
 
-{held_out:,} tweets of SemEval 2013-2016 were held out for early stopping{calibrated}. The split
+{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping{calibrated}. The split
 `2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
 hashes of the data and the course of the training.""",
     "figures": "",

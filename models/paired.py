@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.corpora import CLASSES, Corpus, find_data, hold_out, load_csv, load_sources
+from models.corpora import CLASSES, Corpus, find_data, load_csv, load_development
 from models.measures import FloatArray, IntArray, macro_recall
 
 EXACT_BELOW = 25  # discordant pairs: with fewer the chi-squared approximation is poor (Fagerland et al. 2013)
@@ -23,7 +23,7 @@ def load_labelled(data: Path | None) -> Corpus:
     place = find_data(data)
     if place.is_file():
         return load_csv(place)
-    return hold_out(load_sources(place, ["semeval"])["semeval"], DEVELOPMENT_POSTS)[1]
+    return load_development(place, DEVELOPMENT_POSTS)
 
 
 def predictions(bundle: Bundle, texts: tuple[str, ...]) -> IntArray:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Bundle
-from models.corpora import CLASSES, Corpus, corpus_of, find_data, hold_out, load_sources, read_rows
+from models.corpora import CLASSES, corpus_of, find_data, load_development, read_rows
 from monitor.aggregates import Z95
 from monitor.corrections import DAY_DRIFT, Correction, sums_of
 
@@ -187,7 +187,7 @@ def load_test_posts(folder: Path, bundle: Bundle) -> Posts:
 
 def load_development_posts(folder: Path, bundle: Bundle) -> Posts:
     """The 3,000 development tweets by which the shipped bundle's training was stopped, with their dates."""
-    held: Corpus = hold_out(load_sources(folder, ["semeval"])["semeval"], 3_000)[1]
+    held = load_development(folder, 3_000)
     dates: dict[str, str] = defaultdict(str)
     for row in read_rows(folder / "semeval_2013_2016.csv.gz"):
         for key in corpus_of([(row["text"], row["label"])]).keys:

@@ -49,6 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tested = [(f"@you {text} tested", label) for text, label in labelled_rows(60, seed=2)]
     rows = [("2013train", label, "0", text) for text, label in tweets]
     rows += [("2015train", label, "1", f"{text} validation") for text, label in tweets[:20]]
+    rows += [("2016dev", label, "0", f"{text} later") for text, label in tweets[:60]]
     rows += [("2016test", label, "0", text) for text, label in tested]
     write_gzip(folder / "semeval_2013_2016.csv.gz", ("split", "label", "in_tweeteval_val", "text"), rows)
     others = [*labelled_rows(300, seed=3), (tested[0][0].upper() + " http://t.co/x", tested[0][1])]
@@ -81,6 +82,7 @@ def test_development_posts_are_in_no_source(data: Path, recipe: Path) -> None:
     _, posts, hashes = load_posts(read_recipe(recipe), data)
     assert len(posts.development) == 40
     assert not any(set(posts.development.keys) & set(corpus.keys) for corpus in posts.training.values())
+    assert not any("later" in text for text in posts.development.texts), "of 2013 to 2015"
     assert set(hashes) == {path.name for path in data.iterdir()} | {"plain_posts.csv", "hard_posts.csv"}
 
 

@@ -14,7 +14,7 @@ from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_
 from models.calibration_figures import measure_calibration
 from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
-from models.corpora import CorpusError, hold_out, load_sources
+from models.corpora import CorpusError, load_development, load_sources
 from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
@@ -222,7 +222,9 @@ def test_a_left_out_source_is_trained_without_again_where_its_data_are_others(da
     shutil.copytree(data, corpora)
     with one_thread():
         found = measure_without("semeval", corpora, tmp_path / "out", recipe)
-        rest, _ = hold_out(load_sources(corpora, ["semeval"])["semeval"], 60)
+        held = set(load_development(corpora, 60).keys)
+        rest = load_sources(corpora, ["semeval"])["semeval"].without(held)
+        assert len(held) == 60
         assert found["posts"] == sum(label != 1 for label in rest.labels)
         manifest = tmp_path / "out" / "tiny-without-semeval" / "manifest.json"
         made_at = manifest.stat().st_mtime_ns
