@@ -1,8 +1,8 @@
 """Generated training posts for what the corpora hold too little of: negation, contrast, comparison, questions, slang.
 
-A grammar (`grammar/frames.yaml`, over the words of `grammar/words.yaml`) written for the purpose; no text of a corpus
-or of a test is in it. Each frame and each word belongs to one part, training or development, by its hash, so that the
-development part says whether the ability goes beyond what was trained.
+A grammar (`grammar/frames.yaml` and `everyday.yaml`, over the words of `words.yaml`) written for the purpose; no text
+of a corpus or of a test is in it. Each frame and each word belongs to one part, training or development, by its hash,
+so that the development part says whether the ability goes beyond what was trained.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def is_development(text: str) -> bool:
 @cache
 def grammar(part: Part) -> Grammar:
     """The frames and words of one part. A list in which the hash picks none for development lends its others."""
-    lists, sentences = _read("words"), _read("frames")
+    lists, sentences, everyday = _read("words"), _read("frames"), _read("everyday")
     parts = sentences.pop("parts")
     shared = {name: _of_part(words, part) for name, words in lists.pop(SHARED).items()}
     domains = {domain: _domain(shared, own, part) for domain, own in lists.items()}
@@ -71,14 +71,17 @@ def grammar(part: Part) -> Grammar:
         (family, label): chosen
         for family, by_label in sentences.items()
         for label, texts in by_label.items()
-        if (chosen := _chosen(texts, part))
+        if (chosen := _chosen([*texts, *everyday.get(family, {}).get(label, ())], part))
     }
     return Grammar({SHARED: shared, **domains}, parts, frames)
 
 
 def grammar_files() -> dict[str, Path]:
     """The files of the grammar by name."""
-    return {name: Path(str(resources.files("models") / "grammar" / f"{name}.yaml")) for name in ("frames", "words")}
+    return {
+        name: Path(str(resources.files("models") / "grammar" / f"{name}.yaml"))
+        for name in ("frames", "everyday", "words")
+    }
 
 
 def _read(name: str) -> Any:

@@ -139,12 +139,16 @@ class Mixture:
         corpora = [self.sources[s][1] for s, _ in pairs]
         allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
         targets = targets_of(labels, allowed, self.recipe.label_smoothing)
-        share = self.recipe.teacher_share
-        for row, (corpus, (_, post)) in enumerate(zip(corpora, pairs, strict=True)):
+        for row, (corpus, (source, post)) in enumerate(zip(corpora, pairs, strict=True)):
+            share = self._teacher_share(source)
             if share and corpus.taught is not None:
                 allowed[row] = True
                 targets[row] = share * corpus.taught[post] + (1 - share) * targets[row]
         return targets, allowed
+
+    def _teacher_share(self, source: int) -> float:
+        share = self.recipe.teacher_share
+        return 1.0 if share and self.sources[source][0] in self.recipe.untrusted else share
 
     def _emoji_columns(self, labels: IntArray, generator: np.random.Generator) -> IntArray:
         """(B, 1 or 2): one emoji per post, perhaps twice."""

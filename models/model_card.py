@@ -137,19 +137,23 @@ def _origin(manifest: Manifest, text: str) -> str:
 
 
 def _taught(manifest: Manifest) -> str:
-    """What a teacher had to say in it."""
-    teacher = manifest.trained.get("teacher")
-    if not teacher:
+    """What teachers had to say in it."""
+    teachers = manifest.trained.get("teachers")
+    if not teachers:
         return ""
     recipe = manifest.trained.get("recipe", {})
     share = recipe.get("teacher_share", 0.0)
     untaught = " (all of it, of generated posts)" if COMPOSED in recipe.get("untaught", ()) else ""
+    untrusted = ", ".join(recipe.get("untrusted", ()))
+    unheard = f" (none of it, of {untrusted})" if untrusted else ""
+    recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
+    who = "a teacher says" if len(teachers) == 1 else f"{len(teachers)} teachers of different seeds say on average"
     return f"""
 
-{share:.0%} of what it learnt of a post is what a teacher says of it (Hinton et al. 2015, arXiv:1503.02531), the
-rest is the post's label{untaught}. The teacher is the encoder all-MiniLM-L6-v2 with an output for
+{share:.0%} of what it learnt of a post is what {who} of it (Hinton et al. 2015, arXiv:1503.02531), the
+rest is the post's label{untaught}{unheard}. A teacher is the encoder all-MiniLM-L6-v2 with an output for
 the classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the
-same posts, and got a macro recall of {teacher.get("macro_recall", 0.0):.3f} on the development posts."""
+same posts. Macro recall on the development posts: {recalls}."""
 
 
 def _calibrated(manifest: Manifest) -> str:

@@ -14,6 +14,7 @@ from models.shapes import check_name, check_numbers, check_positive, check_share
 Part = TypeVar("Part")
 MAX_HIDDEN = 128  #: units of the shipped kind per direction
 SENTENCE_ENCODER = "sentence_encoder"  #: the kind of a teacher
+_NAMES = ("languages", "untaught", "untrusted")  # keys of a recipe that hold a list of names
 
 
 class RecipeError(Exception):
@@ -105,6 +106,7 @@ class Recipe:
     emoji_share: float = 0.0
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
     untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count
+    untrusted: tuple[str, ...] = ()  # and those of whose posts they do not count where there is a teacher
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
 
     def __post_init__(self) -> None:
@@ -151,11 +153,21 @@ def read_recipe(path: Path) -> Recipe:
         recipe = _recipe_of(tree)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe {path.name}: {error}") from error
-    strangers = set(recipe.untaught) - {name for stage in recipe.stages for name in stage.posts}
-    if strangers:
-        named = ", ".join(sorted(strangers))
-        raise RecipeError(f"recipe {path.name}: untaught names {named}, of which no stage draws posts")
+    _check_sources_of_teaching(recipe, path)
     return recipe
+
+
+def _check_sources_of_teaching(recipe: Recipe, path: Path) -> None:
+    """Raise RecipeError where `untaught` or `untrusted` names a source that has no use there."""
+    drawn = {name for stage in recipe.stages for name in stage.posts}
+    for key in ("untaught", "untrusted"):
+        strangers = set(getattr(recipe, key)) - drawn
+        if strangers:
+            named = ", ".join(sorted(strangers))
+            raise RecipeError(f"recipe {path.name}: {key} names {named}, of which no stage draws posts")
+    both = set(recipe.untaught) & set(recipe.untrusted)
+    if both:
+        raise RecipeError(f"recipe {path.name}: {', '.join(sorted(both))} is both untaught and untrusted")
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -170,13 +182,13 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
-    for key in ("stages", "languages", "untaught"):
+    for key in ("stages", *_NAMES):
         if not isinstance(tree.get(key) or (), list | tuple):
             raise TypeError(f"{key} must be a list")
     stages = tuple(build(Stage, stage) for stage in tree.get("stages") or ())
     parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
     built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
-    names = {key: tuple(tree.get(key) or ()) for key in ("languages", "untaught")}
+    names = {key: tuple(tree.get(key) or ()) for key in _NAMES}
     return build(Recipe, {**tree, **built, **names, "stages": stages})
 
 

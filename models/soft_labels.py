@@ -1,4 +1,4 @@
-"""What a teacher says of the posts that a network learns from: computed once, kept beside the checkpoint.
+"""What teachers say of the posts that a network learns from: computed once, kept beside the checkpoint.
 
 Only the posts that the recipe's epochs draw are asked about: a transformer takes some ten milliseconds for one.
 """
@@ -30,18 +30,31 @@ Labels = dict[str, npt.NDArray[np.float32]]
 
 
 def taught_by(
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     corpora: Mapping[str, Corpus],
     encoded: Mapping[str, EncodedCorpus],
     mixtures: Sequence[Mixture],
-    kept: Path,
+    bundle: Path,
 ) -> dict[str, EncodedCorpus]:
-    """The encoded corpora with the teacher's probabilities of every post that is drawn, but for untaught sources.
+    """The encoded corpora with the mean of the teachers' probabilities of every post that is drawn.
 
-    `kept` is the file of those that an interrupted call has computed; it goes on from there.
+    Untaught sources are as they were. Each teacher's are kept in a file beside the folder of the `bundle`, from which
+    an interrupted call goes on.
     """
     untaught = mixtures[0].recipe.untaught
     corpora = {name: corpus for name, corpus in corpora.items() if name not in untaught}
+    said = [_labels_of(teacher, corpora, mixtures, soft_labels_file(bundle, teacher)) for teacher in teachers]
+    means = {name: np.stack([labels[name] for labels in said]).mean(axis=0) for name in corpora}
+    return {**encoded, **{name: replace(encoded[name], taught=means[name]) for name in corpora}}
+
+
+def soft_labels_file(bundle: Path, teacher: Teacher) -> Path:
+    """Where a teacher's probabilities lie, beside the folder of the bundle that learns from them."""
+    return bundle.with_name(f"{bundle.name}.{teacher.sha256[:8]}.soft-labels")
+
+
+def _labels_of(teacher: Teacher, corpora: Mapping[str, Corpus], mixtures: Sequence[Mixture], kept: Path) -> Labels:
+    """A teacher's probabilities (n, C) by source, NaN for the posts that no epoch draws."""
     fingerprint = _fingerprint(teacher, corpora)
     labels = _load(kept, fingerprint)
     for name, corpus in corpora.items():
@@ -49,9 +62,9 @@ def taught_by(
     wanted = {name: sorted(set().union(*(mixture.drawn(name) for mixture in mixtures))) for name in corpora}
     missing = [(name, i) for name, rows in wanted.items() for i in rows if np.isnan(labels[name][i, 0])]
     if missing:
-        LOG.info("the teacher labels %d posts", len(missing))
+        LOG.info("the teacher %s labels %d posts", teacher.sha256[:8], len(missing))
         _label(teacher, corpora, labels, missing, lambda: _save(kept, fingerprint, labels))
-    return {**encoded, **{name: replace(encoded[name], taught=labels[name]) for name in corpora}}
+    return labels
 
 
 def _label(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def train(
     init: Path | None = None,
     seed: int | None = None,
     leave_out: tuple[str, ...] = (),
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
     **more: Any,
 ) -> Path:
     """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
@@ -63,14 +63,15 @@ def train(
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns,
     for the recipes of one task also `hub:` and the name of a data set;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
-    shipped bundle, unless another is given. An interrupted training goes on from its checkpoint beside `out` when
-    called again. With sources to `leave_out` it is a small training without them, whose bundle is not measured.
+    shipped bundle, unless another is given. `teachers` are bundles of a teacher's recipe, whose mean is learnt. An
+    interrupted training goes on from its checkpoint beside `out` when called again. With sources to `leave_out` it is
+    a small training without them, whose bundle is not measured.
     `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
     CorpusError, BundleError before any time is spent.
     """
     path = find_recipe(recipe)
     if is_task_recipe(path):
-        if teacher is not None:
+        if teachers:
             raise RecipeError(f"{path.stem} learns from labels alone: --teacher has no use")
         task = f"-{more['task']}" if more.get("task") else ""
         folder = training_folder(out or Path("bundles") / f"{path.stem}{task}", str(read_tree(path).get("name")), init)
@@ -83,23 +84,22 @@ def train(
     is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
     folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
-    plan, master = _with_teacher(plan, teacher, place)
+    plan, masters = _with_teachers(plan, teachers, place)
     plan, starts_from = _with_start(plan, init)
     LOG.info("reading labelled posts")
     plan, posts, hashes = load_posts(plan, place, leave_out)
-    told = _told_of_teaching(plan, posts, teacher, master)
+    told = _told_of_teaching(plan, posts, dict(zip(teachers, masters, strict=True)))
     sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = new_teacher(plan) if is_teacher else _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
     held_out = _encode(encoder, development)
     mixtures = _mixtures(plan, encoded, encoder)
-    if master is not None:
-        kept = folder.with_name(f"{folder.name}.soft-labels")
-        mixtures = _mixtures(plan, taught_by(master, sources, encoded, mixtures, kept), encoder)
+    if masters:
+        mixtures = _mixtures(plan, taught_by(masters, sources, encoded, mixtures, folder), encoder)
     trainer = Trainer(network, plan, mixtures, held_out)
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, master))
+    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, masters))
     if init is not None and starts_from is not None and plan.start_share:
         mix_weights(trainer.network, read_weights(init), plan.start_share)
     to_calibrate = _encode(encoder, _to_calibrate(posts, is_teacher=is_teacher))
@@ -159,29 +159,36 @@ def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | Non
     return replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens), starts_from
 
 
-def _told_of_teaching(plan: Recipe, posts: Split, folder: Path | None, teacher: Teacher | None) -> dict[str, Any]:
+def _told_of_teaching(plan: Recipe, posts: Split, teachers: Mapping[Path, Teacher]) -> dict[str, Any]:
     """What the manifest says of it. Raises RecipeError where a teacher has seen what its pupil must not."""
     if plan.network.kind == SENTENCE_ENCODER:
         return {"held_out_sha256": held_out_sha256(posts)}
-    if teacher is None:
-        return {}
-    if teacher.held_out_sha256 != held_out_sha256(posts):
-        raise RecipeError(f"{folder} has learnt from posts that {plan.name} holds out: train it again on these data")
-    return {"teacher": teacher.told()}
+    held_out = held_out_sha256(posts) if teachers else ""
+    for folder, teacher in teachers.items():
+        if teacher.held_out_sha256 != held_out:
+            raise RecipeError(
+                f"{folder} has learnt from posts that {plan.name} holds out: train it again on these data"
+            )
+    return {"teachers": [teacher.told() for teacher in teachers.values()]} if teachers else {}
 
 
-def _with_teacher(plan: Recipe, folder: Path | None, place: Path) -> tuple[Recipe, Teacher | None]:
-    """The recipe as it will run, and its teacher. Raises RecipeError, BundleError where one is missing or of no use."""
-    if folder is not None and not plan.teacher_share:
+def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[Recipe, list[Teacher]]:
+    """The recipe as it will run, and its teachers.
+
+    Raises RecipeError, BundleError where one is missing or of no use.
+    """
+    if folders and not plan.teacher_share:
         raise RecipeError(f"{plan.name} has no teacher_share: --teacher has no use")
-    if folder is not None:
-        return plan, Teacher(folder)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise RecipeError("--teacher names the same folder twice")
+    if folders:
+        return plan, [Teacher(folder) for folder in folders]
     if plan.teacher_share and not place.is_file():
         raise RecipeError(
             f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`,"
             " then name its folder with --teacher"
         )
-    return replace(plan, teacher_share=0.0), None
+    return replace(plan, teacher_share=0.0), []
 
 
 def _to_calibrate(posts: Split, *, is_teacher: bool) -> Corpus:
@@ -221,10 +228,12 @@ def _start(
     return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network
 
 
-def _fingerprint(plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest | None, teacher: Teacher | None) -> str:
+def _fingerprint(
+    plan: Recipe, hashes: Mapping[str, str], starts_from: Manifest | None, teachers: Sequence[Teacher]
+) -> str:
     """What a checkpoint must agree with to be gone on from."""
-    parts = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
-    parts.append(teacher.sha256 if teacher else None)
+    parts: list[Any] = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
+    parts.append([teacher.sha256 for teacher in teachers])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from models.corpora import check_sets, corpus_of, text_key
 from models.protocol import composed_development
 
 FRAMES = yaml.safe_load(grammar_files()["frames"].read_text(encoding="utf-8"))
+EVERYDAY = yaml.safe_load(grammar_files()["everyday"].read_text(encoding="utf-8"))
 WORDS = yaml.safe_load(grammar_files()["words"].read_text(encoding="utf-8"))
 
 
@@ -64,10 +65,11 @@ def test_frames_and_words_are_of_one_part_only() -> None:
 def test_all_words_are_texts() -> None:
     """YAML makes `no`, `on` and 5 something else than words unless they are quoted."""
     lists = [words for domain in WORDS.values() for words in domain.values()] + [
-        frames for family in FRAMES.values() for frames in family.values()
+        frames for file in (FRAMES, EVERYDAY) for family in file.values() for frames in family.values()
     ]
     assert all(isinstance(word, str) for words in lists for word in words)
     assert set(FRAMES["plain"]) == set(LABELS)
+    assert all(set(by_label) <= set(FRAMES[family]) for family, by_label in EVERYDAY.items()), "none is passed over"
 
 
 def test_no_development_post_is_a_test_post() -> None:

@@ -203,14 +203,15 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
     posts = write_labelled(tmp_path / "wrong.csv", [(text, wrong[label]) for text, label in rows])
     found = {}
     for share in (0.0, 1.0):
-        master = trained if share else None
-        folder = train(pupil_recipe(tmp_path, share), posts, tmp_path / f"pupil-{share}", teacher=master)
+        masters = [trained] if share else []
+        folder = train(pupil_recipe(tmp_path, share), posts, tmp_path / f"pupil-{share}", teachers=masters)
         logits = Bundle.load(folder, "cpu").logits([text for text, _ in rows])
         names = np.array(["negative", "neutral", "positive"])[logits.argmax(axis=1)]
         found[share] = np.mean(names == np.array([label for _, label in rows]))
-        assert ("teacher" in read_manifest(folder).trained) == bool(share)
+        assert ("teachers" in read_manifest(folder).trained) == bool(share)
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert ("100% of what it learnt of a post is what a teacher says" in card) == bool(share)
+        assert len(list(tmp_path.glob(f"pupil-{share}.*.soft-labels"))) == len(masters)
     assert found[1.0] > 0.9
     assert found[0.0] < 0.1
 
@@ -220,16 +221,18 @@ def test_what_a_teacher_cannot_be_used_for_is_said_at_once(trained: Path, tmp_pa
     posts = write_labelled(tmp_path / "posts.csv", labelled_rows(300))
     others = write_labelled(tmp_path / "others.csv", labelled_rows(300, seed=9))
     with pytest.raises(RecipeError, match="no teacher_share"):
-        train(pupil_recipe(tmp_path, 0.0), posts, tmp_path / "out", teacher=trained)
+        train(pupil_recipe(tmp_path, 0.0), posts, tmp_path / "out", teachers=[trained])
+    with pytest.raises(RecipeError, match="names the same folder twice"):
+        train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teachers=[trained, trained])
     with pytest.raises(RecipeError, match="posts that pupil holds out"):
-        train(pupil_recipe(tmp_path, 0.5), others, tmp_path / "out", teacher=trained)
-    pupil = train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "pupil", teacher=trained)
+        train(pupil_recipe(tmp_path, 0.5), others, tmp_path / "out", teachers=[trained])
+    pupil = train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "pupil", teachers=[trained])
     with pytest.raises(BundleError, match="is no teacher"):
-        train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teacher=pupil)
+        train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teachers=[pupil])
     with pytest.raises(RecipeError, match="--init has no use"):
         train("social-teacher", posts, tmp_path / "out", init=pupil)
     with pytest.raises(RecipeError, match="--teacher has no use"):
-        train("imdb-gru", posts, tmp_path / "out", teacher=trained)
+        train("imdb-gru", posts, tmp_path / "out", teachers=[trained])
 
 
 def test_a_recipe_for_the_corpora_needs_its_teacher(tmp_path: Path) -> None:
@@ -251,9 +254,8 @@ def test_a_teacher_and_its_pupil_hold_out_the_same_posts() -> None:
 class Counting:
     """A teacher that says how often it was asked, and may be interrupted."""
 
-    sha256 = "counting"
-
-    def __init__(self) -> None:
+    def __init__(self, sha256: str = "counting", positive: float = 0.5) -> None:
+        self.sha256, self.positive = sha256, positive
         self.asked: list[str] = []
         self.patience = 10**9
 
@@ -261,7 +263,7 @@ class Counting:
         if len(self.asked) + len(texts) > self.patience:
             raise KeyboardInterrupt
         self.asked.extend(texts)
-        return np.tile([0.2, 0.3, 0.5], (len(texts), 1))
+        return np.tile([0.2, 0.8 - self.positive, self.positive], (len(texts), 1))
 
 
 def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +281,7 @@ def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     def call(posts: Corpus) -> EncodedCorpus:
         corpora = {"uci": posts, "composed": corpus_of([("great", "positive"), ("awful", "negative")])}
-        found = taught_by(counting, corpora, encoded, mixtures, kept)  # type: ignore[arg-type]
+        found = taught_by([counting], corpora, encoded, mixtures, kept)  # type: ignore[list-item]
         assert found["composed"] is encoded["composed"]
         return found["uci"]
 
@@ -295,6 +297,23 @@ def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(counting.asked) == 60
     call(corpus_of((f"other {number}", "neutral") for number in range(100)))
     assert len(counting.asked) == 120
+
+
+def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
+    """Each one's probabilities are kept in a file of its own."""
+    plan = read_recipe(find_recipe("social-gru"))
+    stage = plan.stages[-1].__class__("one", 1, 0.01, {"uci": 10})
+    plan = plan.__class__("", "", (), "subword", (stage,))
+    corpus = corpus_of((f"text {number}", "neutral") for number in range(20))
+    encoded = {"uci": EncodedCorpus.of([[1]] * 20, corpus.labels)}
+    masters = [Counting("aaaaaaaaaa", 0.5), Counting("bbbbbbbbbb", 0.1)]
+    found = taught_by(masters, {"uci": corpus}, encoded, [Mixture(plan, 0, encoded, {})], tmp_path / "pupil")  # type: ignore[arg-type]
+    taught = found["uci"].taught
+    assert taught is not None
+    drawn = ~np.isnan(taught[:, 0])
+    assert drawn.sum() == 10
+    assert np.allclose(taught[drawn], [0.2, 0.5, 0.3])
+    assert {path.name for path in tmp_path.iterdir()} == {"pupil.aaaaaaaa.soft-labels", "pupil.bbbbbbbb.soft-labels"}
 
 
 def test_a_target_is_the_teachers_by_its_share(tmp_path: Path) -> None:
@@ -313,6 +332,29 @@ def test_a_target_is_the_teachers_by_its_share(tmp_path: Path) -> None:
     assert found[False].tolist() == [pytest.approx([0.95, 0.0, 0.05]), pytest.approx([0.05, 0.0, 0.95])]
     own = found[False].numpy()
     assert np.abs(found[True].numpy() - (0.75 * taught + 0.25 * own)).max() < 1e-6
+
+
+def test_labels_of_untrusted_sources_count_without_a_teacher_alone(tmp_path: Path) -> None:
+    """Such as emoticons, which know no neutral post; no source's labels count both alone and not at all."""
+    path = tmp_path / "recipe.yaml"
+    text = RECIPE.split("stages:")[0] + "teacher_share: 0.5\nuntrusted: [uci]\nstages:\n"
+    stages = "  - {name: one, epochs: 1, learning_rate: 0.01, posts: {uci: 2, semeval: 2}}\n"
+    path.write_text(text + stages)
+    encoded = EncodedCorpus.of([[1], [2]], [0, 2])
+    taught = np.array([[0.2, 0.6, 0.2], [0.0, 0.2, 0.8]], np.float32)
+    for said in (taught, None):
+        corpus = EncodedCorpus(encoded.ids, encoded.labels, encoded.class_weights, said)
+        mixture = Mixture(read_recipe(path), 0, {"uci": corpus, "semeval": corpus}, {})
+        targets = mixture.tensors([(0, 0), (1, 0)], 0, 0).targets.numpy()
+        own = np.array([0.975, 0.0, 0.025])  # label_smoothing: 0.05
+        expected = [own, own] if said is None else [taught[0], (taught[0] + own) / 2]
+        assert np.allclose(targets, expected)
+    path.write_text(text.replace("untrusted", "untaught: [uci]\nuntrusted") + stages)
+    with pytest.raises(RecipeError, match="uci is both untaught and untrusted"):
+        read_recipe(path)
+    path.write_text(text.replace("[uci]", "[sanders]") + stages)
+    with pytest.raises(RecipeError, match="untrusted names sanders"):
+        read_recipe(path)
 
 
 def test_the_network_is_one_that_the_trainer_knows(encoder: Path) -> None:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a trained social-teacher, for a recipe with teacher_share.",
+    multiple=True,
+    help="Folder of a trained social-teacher, for a recipe with teacher_share; of several the mean is learnt.",
 )
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
@@ -58,7 +59,7 @@ def train(
     scale: str | None,
     vectors: Path | None,
     task: str | None,
-    teacher: Path | None,
+    teacher: tuple[Path, ...],
     *,
     no_variants: bool,
 ) -> None:
@@ -76,7 +77,7 @@ def train(
         start = find_bundle(init, config) if init else None
         options = {"scale": scale, "vectors": vectors, "task": task, "with_variants": False if no_variants else None}
         more: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        folder = training.train(recipe, data, out, start, seed, teacher=teacher, **more)
+        folder = training.train(recipe, data, out, start, seed, teachers=teacher, **more)
         click.echo(training.told_of(folder))
 
 
