@@ -6,15 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.bundle import Bundle
 from models.corpora import check_sources, find_data, load_development, load_sources
 from models.holdouts import DEVELOPMENT_SOURCE
 from models.hub import path_of
-from models.intervals import interval_of
 from models.manifest import MANIFEST, read_manifest
-from models.protocol import origin_of, without_source
+from models.protocol import origin_of, sided_accuracy, without_source
 from models.recipe import Recipe, find_recipe, read_recipe
 from models.train import train
 from models.training_posts import data_hashes
@@ -39,15 +36,10 @@ def measure_without(source: str, data: Path | str | None, out: Path, recipe: str
     corpus = load_sources(place, [source])[source]
     if source == DEVELOPMENT_SOURCE:  # its development posts stop the training and fit the calibration all the same
         corpus = corpus.without(set(load_development(place, plan.development_posts).keys))
-    truth = np.array(corpus.labels)
-    pos_prob = Bundle.load(folder, "cpu").score(corpus.texts).pos_prob
-    right = ((np.asarray(pos_prob) >= 0.5) == (truth == 2))[truth != 1]
     return {
         "recipe": plan.name,
         "left_out": list(leave_out),
-        "posts": len(right),
-        "two_class_accuracy": float(right.mean()),
-        "interval": interval_of(np.mean, right),
+        **sided_accuracy(Bundle.load(folder, "cpu"), corpus),
     }
 
 

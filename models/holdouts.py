@@ -34,8 +34,8 @@ EMPTY = Corpus((), (), ())
 class Split:
     """Posts to train on by source, and the others.
 
-    `development` stops the training early, `calibration` fits the calibration besides, `measuring` measures it;
-    `left_out` are whole sources.
+    `development` stops the training early, `calibration` fits the calibration besides, `measuring` measures it, and
+    is in `measured_sources` by source; `left_out` are whole sources.
     """
 
     training: Mapping[str, Corpus]
@@ -43,6 +43,7 @@ class Split:
     calibration: Corpus = EMPTY
     measuring: Corpus = EMPTY
     left_out: Mapping[str, Corpus] = field(default_factory=dict)
+    measured_sources: Mapping[str, Corpus] = field(default_factory=dict)
 
 
 def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
@@ -56,11 +57,11 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     left_out = load_sources(data, leave_out)
     development = load_development(data, plan.development_posts)
     sources = {name: corpus.without(set(development.keys)) for name, corpus in sources.items()}
-    pool = merge(sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name]))
-    measuring, calibration = _first(pool, plan.measuring_posts, plan.calibration_posts)
+    measured = {name: sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name])}
+    measuring, calibration = _first(merge(measured.values()), plan.measuring_posts, plan.calibration_posts)
     guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
     training = _clear({name: sources[name] for name in names}, guarded)
-    return Split(training, development, calibration, measuring, left_out)
+    return Split(training, development, calibration, measuring, left_out, _by_source(measuring, measured))
 
 
 def files_read(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> dict[str, Path]:
@@ -83,6 +84,14 @@ def _first(pool: Corpus, n_first: int, n_second: int) -> tuple[Corpus, Corpus]:
     """The posts with the smallest hashes, then the next ones."""
     order = sorted(range(len(pool)), key=lambda i: hashlib.sha256(f"hold-out {pool.keys[i]}".encode()).digest())
     return pool.select(order[:n_first]), pool.select(order[n_first : n_first + n_second])
+
+
+def _by_source(posts: Corpus, sources: Mapping[str, Corpus]) -> dict[str, Corpus]:
+    """The `posts` that each source has; one that several have counts in each, with the first one's label."""
+    return {
+        name: posts.select(i for i, key in enumerate(posts.keys) if key in keys)
+        for name, keys in ((name, set(corpus.keys)) for name, corpus in sources.items())
+    }
 
 
 def _clear(sources: Mapping[str, Corpus], guarded: list[Corpus]) -> dict[str, Corpus]:

@@ -76,10 +76,14 @@ def _macro_recall(truth: IntArray, predicted: IntArray) -> float:
 
 
 def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]:
-    """`calibration` by set, and `brand_days` (see `brand_days.measure_days`), of a three-class bundle."""
+    """`calibration` by set, `in_training` and `brand_days` (see `brand_days.measure_days`) of a three-class bundle.
+
+    `in_training` is what `hold_out_source` measures of a source left out, on the random hold-out of one that is not.
+    """
     sets = {HOLD_OUT: posts.measuring, TEST_SPLIT: load_test(data)}
     calibration = {name: _calibration(bundle, corpus) for name, corpus in sets.items() if len(corpus)}
-    report: dict[str, Any] = {"calibration": calibration}
+    in_training = {name: sided_accuracy(bundle, corpus) for name, corpus in posts.measured_sources.items()}
+    report: dict[str, Any] = {"calibration": calibration, "in_training": in_training}
     if not has_dated(data):
         return report
     dated = load_dated(data)
@@ -87,6 +91,18 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
     prior = np.bincount(development, minlength=3) / len(development)
     days = measure_days(dated, bundle.score(dated.texts).probabilities, prior)
     return report | {"brand_days": days | {"prior": [float(share) for share in prior]}}
+
+
+def sided_accuracy(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, and its 95% interval."""
+    truth = np.array(corpus.labels)
+    pos_prob = np.asarray(bundle.score(corpus.texts).pos_prob)
+    right = ((pos_prob >= 0.5) == (truth == 2))[truth != 1]
+    return {
+        "posts": len(right),
+        "two_class_accuracy": float(right.mean()) if len(right) else 0.0,
+        "interval": interval_of(np.mean, right) if len(right) else [0.0, 1.0],
+    }
 
 
 def _calibration(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:

@@ -163,6 +163,9 @@ def test_near_copies_never_straddle_the_split(data: Path, plan: Recipe) -> None:
     assert not any(near.has(text) for corpus in posts.training.values() for text in corpus.texts)
     assert len(posts.training["tweet_extraction"]) < 450 - len(copied)
     assert split(plan, data).measuring == posts.measuring
+    by_source = posts.measured_sources
+    assert set(by_source) == {"semeval", "tweet_extraction"}
+    assert {key for corpus in by_source.values() for key in corpus.keys} == set(posts.measuring.keys)
 
 
 def test_near_copies_are_left_out_without_a_random_hold_out(data: Path, plan: Recipe) -> None:
@@ -261,10 +264,15 @@ def test_sections_show_what_was_measured() -> None:
     report = {
         "sets": {"hard_posts": {"network": network}},
         "calibration": {"2016test": measure_calibration(truth, probabilities)},
-        "hold_out": {"uci": {"posts": 1234, "two_class_accuracy": 0.876, "interval": [0.86, 0.89]}},
+        "hold_out": {
+            "uci": {"posts": 1234, "two_class_accuracy": 0.876, "interval": [0.86, 0.89]},
+            "sanders": {"posts": 99, "two_class_accuracy": 0.8, "interval": [0.7, 0.9]},
+        },
+        "in_training": {"uci": {"posts": 56, "two_class_accuracy": 0.9, "interval": [0.8, 0.95]}},
     }
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
     assert "| hard posts | 0.100 to 0.200 | 0.300 to 0.400 |  |" in text
     assert "| SemEval 2016test | 2,000 | pos_prob |" in text
-    assert "| uci | 1,234 | 0.876 | 0.860 to 0.890 |" in text
+    assert "| uci | 1,234 | 0.876 | 0.860 to 0.890 | 56 | 0.900 | 0.800 to 0.950 |" in text
+    assert "| sanders | 99 | 0.800 | 0.700 to 0.900 |  |  |  |" in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))

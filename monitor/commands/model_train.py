@@ -153,7 +153,9 @@ def _hold_out(folder: Path, sources: tuple[str, ...], data: Path | str | None, o
 
     found = {source: measure_without(source, data, out) for source in sources}
     report = load_report(folder)
-    return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(found)
+    return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(
+        found, report.get("in_training", {})
+    )
 
 
 def _tell_progress(config: "Config") -> None:
