@@ -93,11 +93,11 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     """A table of sources, each left out of a training of its own; beside it what is got where they are not."""
     rows = [[source, *_sided(one), *_sided(in_training.get(source))] for source, one in sorted(found.items())]
     told = (
-        "Sources left out of a training of their own (the recipe at a third of its posts, without a teacher), posts"
-        " with a side. Beside it this bundle, which learnt from the source, on the source's posts in the random"
-        " hold-out: what its labels allow."
+        "Two-class accuracy on posts with a side of sources left out of a training of their own (the recipe at a third"
+        " of its posts, at most two epochs a stage, without a teacher). Beside it this bundle, which learnt from the"
+        " source, on the source's posts in the random hold-out, of which only sources with all three classes have some:"
     )
-    header = ["source", "posts", "left out", "95% interval", "posts", "learnt from", "95% interval"]
+    header = ["source", "posts", "left out", "95% interval", "posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
 
 

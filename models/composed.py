@@ -67,13 +67,12 @@ def grammar(part: Part) -> Grammar:
     parts = sentences.pop("parts")
     shared = {name: _of_part(words, part) for name, words in lists.pop(SHARED).items()}
     domains = {domain: _domain(shared, own, part) for domain, own in lists.items()}
-    frames = {
-        (family, label): chosen
-        for family, by_label in sentences.items()
-        for label, texts in by_label.items()
-        if (chosen := _chosen([*texts, *everyday.get(family, {}).get(label, ())], part))
-    }
-    return Grammar({SHARED: shared, **domains}, parts, frames)
+    written: dict[tuple[str, str], list[str]] = {}
+    for file in (sentences, everyday):
+        for family, by_label in file.items():
+            for label, texts in by_label.items():
+                written.setdefault((family, label), []).extend(_chosen(texts, part))
+    return Grammar({SHARED: shared, **domains}, parts, {key: frames for key, frames in written.items() if frames})
 
 
 def grammar_files() -> dict[str, Path]:

@@ -117,16 +117,24 @@ class Mixture:
         return draw(self.stage.posts[name], n_source, epoch, [*self._seed, source])
 
     def tensors(self, pairs: Sequence[tuple[int, int]], epoch: int, batch: int) -> TrainingBatch:
-        """One batch as tensors. Some whole batches get emoji of each post's label at the end."""
+        """One batch as tensors. Some whole batches get emoji of each post's label at the end.
+
+        Where a teacher overrules the label, what the teacher says counts for it.
+        """
         corpora = [self.sources[s][1] for s, _ in pairs]
         labels = np.array([corpus.labels[i] for corpus, (_, i) in zip(corpora, pairs, strict=True)])
         ids = np.array([corpus.ids[i] for corpus, (_, i) in zip(corpora, pairs, strict=True)], np.int64)  # (B, T)
         generator = np.random.default_rng([*self._seed, epoch, 2, batch])
-        if generator.random() < self.recipe.emoji_share and all(self._emoji.values()):
-            ids = np.concatenate([ids, self._emoji_columns(labels, generator)], axis=1)
-        scale = np.array([self.stage.weights.get(self.sources[s][0], 1.0) for s, _ in pairs])
-        weights = scale * np.array([corpus.class_weights[label] for corpus, label in zip(corpora, labels, strict=True)])
         targets, allowed = self._targets(pairs, labels)
+        heard = np.array(
+            [not self._is_overruled(source, corpus) for (source, _), corpus in zip(pairs, corpora, strict=True)]
+        )
+        if generator.random() < self.recipe.emoji_share and all(self._emoji.values()):
+            feelings = np.where(heard, labels, targets.argmax(axis=1))
+            ids = np.concatenate([ids, self._emoji_columns(feelings, generator)], axis=1)
+        scale = np.array([self.stage.weights.get(self.sources[s][0], 1.0) for s, _ in pairs])
+        balance = np.array([corpus.class_weights[label] for corpus, label in zip(corpora, labels, strict=True)])
+        weights = scale * np.where(heard, balance, 1.0)
         return TrainingBatch(
             torch.from_numpy(ids),
             torch.from_numpy(targets.astype(np.float32)),
@@ -140,15 +148,15 @@ class Mixture:
         allowed = np.stack([corpus.class_weights > 0 for corpus in corpora])
         targets = targets_of(labels, allowed, self.recipe.label_smoothing)
         for row, (corpus, (source, post)) in enumerate(zip(corpora, pairs, strict=True)):
-            share = self._teacher_share(source)
+            share = 1.0 if self._is_overruled(source, corpus) else self.recipe.teacher_share
             if share and corpus.taught is not None:
                 allowed[row] = True
                 targets[row] = share * corpus.taught[post] + (1 - share) * targets[row]
         return targets, allowed
 
-    def _teacher_share(self, source: int) -> float:
-        share = self.recipe.teacher_share
-        return 1.0 if share and self.sources[source][0] in self.recipe.untrusted else share
+    def _is_overruled(self, source: int, corpus: EncodedCorpus) -> bool:
+        """Whether the teachers alone are heard of a source's posts."""
+        return corpus.taught is not None and self.sources[source][0] in self.recipe.untrusted
 
     def _emoji_columns(self, labels: IntArray, generator: np.random.Generator) -> IntArray:
         """(B, 1 or 2): one emoji per post, perhaps twice."""

@@ -143,17 +143,22 @@ def _taught(manifest: Manifest) -> str:
         return ""
     recipe = manifest.trained.get("recipe", {})
     share = recipe.get("teacher_share", 0.0)
-    untaught = " (all of it, of generated posts)" if COMPOSED in recipe.get("untaught", ()) else ""
-    untrusted = ", ".join(recipe.get("untrusted", ()))
-    unheard = f" (none of it, of {untrusted})" if untrusted else ""
+    drawn = {source for stage in recipe.get("stages", ()) for source in stage["posts"]}
+    shares = {"all": drawn & set(recipe.get("untaught", ())), "none": drawn & set(recipe.get("untrusted", ()))}
+    told = [f"{word} of it, of {_named(sources)} posts" for word, sources in shares.items() if sources]
+    other = f" ({'; '.join(told)})" if told else ""
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
-    who = "a teacher says" if len(teachers) == 1 else f"{len(teachers)} teachers of different seeds say on average"
+    who = "a teacher says" if len(teachers) == 1 else f"{len(teachers)} teachers say on average"
     return f"""
 
 {share:.0%} of what it learnt of a post is what {who} of it (Hinton et al. 2015, arXiv:1503.02531), the
-rest is the post's label{untaught}{unheard}. A teacher is the encoder all-MiniLM-L6-v2 with an output for
+rest is the post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for
 the classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the
 same posts. Macro recall on the development posts: {recalls}."""
+
+
+def _named(sources: Iterable[str]) -> str:
+    return ", ".join(sorted(SOURCE_NAMES.get(source, source) for source in sources))
 
 
 def _calibrated(manifest: Manifest) -> str:

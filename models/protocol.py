@@ -82,7 +82,11 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
     """
     sets = {HOLD_OUT: posts.measuring, TEST_SPLIT: load_test(data)}
     calibration = {name: _calibration(bundle, corpus) for name, corpus in sets.items() if len(corpus)}
-    in_training = {name: sided_accuracy(bundle, corpus) for name, corpus in posts.measured_sources.items()}
+    in_training = {
+        name: sided_accuracy(bundle, corpus)
+        for name, corpus in posts.measured_sources.items()
+        if set(corpus.labels) - {CLASSES.index("neutral")}
+    }
     report: dict[str, Any] = {"calibration": calibration, "in_training": in_training}
     if not has_dated(data):
         return report
@@ -94,14 +98,14 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
 
 
 def sided_accuracy(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
-    """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, and its 95% interval."""
+    """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, at least one, and its 95% interval."""
     truth = np.array(corpus.labels)
     pos_prob = np.asarray(bundle.score(corpus.texts).pos_prob)
     right = ((pos_prob >= 0.5) == (truth == 2))[truth != 1]
     return {
         "posts": len(right),
-        "two_class_accuracy": float(right.mean()) if len(right) else 0.0,
-        "interval": interval_of(np.mean, right) if len(right) else [0.0, 1.0],
+        "two_class_accuracy": float(right.mean()),
+        "interval": interval_of(np.mean, right),
     }
 
 

@@ -14,7 +14,7 @@ from models.shapes import check_name, check_numbers, check_positive, check_share
 Part = TypeVar("Part")
 MAX_HIDDEN = 128  #: units of the shipped kind per direction
 SENTENCE_ENCODER = "sentence_encoder"  #: the kind of a teacher
-_NAMES = ("languages", "untaught", "untrusted")  # keys of a recipe that hold a list of names
+_NAME_LISTS = ("languages", "untaught", "untrusted")  # keys of a recipe that hold a list of names
 
 
 class RecipeError(Exception):
@@ -106,7 +106,7 @@ class Recipe:
     emoji_share: float = 0.0
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
     untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count
-    untrusted: tuple[str, ...] = ()  # and those of whose posts they do not count where there is a teacher
+    untrusted: tuple[str, ...] = ()  # sources whose labels are ignored where there is a teacher
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
 
     def __post_init__(self) -> None:
@@ -182,13 +182,13 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def _recipe_of(tree: Mapping[str, Any]) -> Recipe:
-    for key in ("stages", *_NAMES):
+    for key in ("stages", *_NAME_LISTS):
         if not isinstance(tree.get(key) or (), list | tuple):
             raise TypeError(f"{key} must be a list")
     stages = tuple(build(Stage, stage) for stage in tree.get("stages") or ())
     parts: dict[str, type[Any]] = {"vocabulary": VocabularyPlan, "network": NetworkPlan}
     built: dict[str, Any] = {key: build(part, tree[key]) for key, part in parts.items() if key in tree}
-    names = {key: tuple(tree.get(key) or ()) for key in _NAMES}
+    names = {key: tuple(tree.get(key) or ()) for key in _NAME_LISTS}
     return build(Recipe, {**tree, **built, **names, "stages": stages})
 
 

@@ -84,22 +84,22 @@ def train(
     is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
     folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
-    plan, masters = _with_teachers(plan, teachers, place)
+    plan, loaded = _with_teachers(plan, teachers, place)
     plan, starts_from = _with_start(plan, init)
     LOG.info("reading labelled posts")
     plan, posts, hashes = load_posts(plan, place, leave_out)
-    told = _told_of_teaching(plan, posts, dict(zip(teachers, masters, strict=True)))
+    told = _told_of_teaching(plan, posts, dict(zip(teachers, loaded, strict=True)))
     sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = new_teacher(plan) if is_teacher else _start(plan, sources, init, starts_from)
     encoded = {name: _encode(encoder, corpus) for name, corpus in sources.items()}
     held_out = _encode(encoder, development)
     mixtures = _mixtures(plan, encoded, encoder)
-    if masters:
-        mixtures = _mixtures(plan, taught_by(masters, sources, encoded, mixtures, folder), encoder)
+    if loaded:
+        mixtures = _mixtures(plan, taught_by(loaded, sources, encoded, mixtures, folder), encoder)
     trainer = Trainer(network, plan, mixtures, held_out)
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, masters))
+    trainer.run(checkpoint, _fingerprint(plan, hashes, starts_from, loaded))
     if init is not None and starts_from is not None and plan.start_share:
         mix_weights(trainer.network, read_weights(init), plan.start_share)
     to_calibrate = _encode(encoder, _to_calibrate(posts, is_teacher=is_teacher))
@@ -179,10 +179,11 @@ def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[
     """
     if folders and not plan.teacher_share:
         raise RecipeError(f"{plan.name} has no teacher_share: --teacher has no use")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise RecipeError("--teacher names the same folder twice")
     if folders:
-        return plan, [Teacher(folder) for folder in folders]
+        found = [Teacher(folder) for folder in folders]
+        if len({teacher.sha256 for teacher in found}) < len(found):
+            raise RecipeError("--teacher names the same teacher twice: train another with --seed and --out")
+        return plan, found
     if plan.teacher_share and not place.is_file():
         raise RecipeError(
             f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`,"
@@ -233,7 +234,7 @@ def _fingerprint(
 ) -> str:
     """What a checkpoint must agree with to be gone on from."""
     parts: list[Any] = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
-    parts.append([teacher.sha256 for teacher in teachers])
+    parts.append(sorted(teacher.sha256 for teacher in teachers))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from models.bundle import Bundle
 from models.corpora import Corpus, corpus_of
 from models.manifest import BundleError, read_manifest
 from models.measures import FloatArray
-from models.mixture import EncodedCorpus, Mixture
+from models.mixture import FEELINGS_OF_LABEL, EncodedCorpus, Mixture
 from models.preparation import PLACEHOLDERS
 from models.recipe import RecipeError, find_recipe, read_recipe
 from models.sentence_encoder import SentenceClassifier, pretrained, teacher_vocabulary
@@ -222,7 +222,7 @@ def test_what_a_teacher_cannot_be_used_for_is_said_at_once(trained: Path, tmp_pa
     others = write_labelled(tmp_path / "others.csv", labelled_rows(300, seed=9))
     with pytest.raises(RecipeError, match="no teacher_share"):
         train(pupil_recipe(tmp_path, 0.0), posts, tmp_path / "out", teachers=[trained])
-    with pytest.raises(RecipeError, match="names the same folder twice"):
+    with pytest.raises(RecipeError, match="names the same teacher twice"):
         train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teachers=[trained, trained])
     with pytest.raises(RecipeError, match="posts that pupil holds out"):
         train(pupil_recipe(tmp_path, 0.5), others, tmp_path / "out", teachers=[trained])
@@ -334,10 +334,15 @@ def test_a_target_is_the_teachers_by_its_share(tmp_path: Path) -> None:
     assert np.abs(found[True].numpy() - (0.75 * taught + 0.25 * own)).max() < 1e-6
 
 
+FEELING_IDS = {
+    feeling: 100 + i for i, feeling in enumerate(sorted({f for fs in FEELINGS_OF_LABEL.values() for f in fs}))
+}
+
+
 def test_labels_of_untrusted_sources_count_without_a_teacher_alone(tmp_path: Path) -> None:
     """Such as emoticons, which know no neutral post; no source's labels count both alone and not at all."""
     path = tmp_path / "recipe.yaml"
-    text = RECIPE.split("stages:")[0] + "teacher_share: 0.5\nuntrusted: [uci]\nstages:\n"
+    text = RECIPE.split("stages:")[0] + "emoji_share: 1.0\nteacher_share: 0.5\nuntrusted: [uci]\nstages:\n"
     stages = "  - {name: one, epochs: 1, learning_rate: 0.01, posts: {uci: 2, semeval: 2}}\n"
     path.write_text(text + stages)
     encoded = EncodedCorpus.of([[1], [2]], [0, 2])
@@ -349,6 +354,12 @@ def test_labels_of_untrusted_sources_count_without_a_teacher_alone(tmp_path: Pat
         own = np.array([0.975, 0.0, 0.025])  # label_smoothing: 0.05
         expected = [own, own] if said is None else [taught[0], (taught[0] + own) / 2]
         assert np.allclose(targets, expected)
+        batch = Mixture(read_recipe(path), 0, {"uci": corpus, "semeval": corpus}, FEELING_IDS).tensors(
+            [(0, 0), (1, 0)], 0, 0
+        )
+        liked = {FEELING_IDS[feeling] for feeling in FEELINGS_OF_LABEL[0 if said is None else 1]}
+        assert set(batch.ids[0, 1:].tolist()) <= liked, "emoji go with what is heard"
+        assert set(batch.ids[1, 1:].tolist()) <= {FEELING_IDS[feeling] for feeling in FEELINGS_OF_LABEL[0]}
     path.write_text(text.replace("untrusted", "untaught: [uci]\nuntrusted") + stages)
     with pytest.raises(RecipeError, match="uci is both untaught and untrusted"):
         read_recipe(path)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--teacher",
+    "teachers",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
     help="Folder of a trained social-teacher, for a recipe with teacher_share; of several the mean is learnt.",
@@ -59,7 +60,7 @@ def train(
     scale: str | None,
     vectors: Path | None,
     task: str | None,
-    teacher: tuple[Path, ...],
+    teachers: tuple[Path, ...],
     *,
     no_variants: bool,
 ) -> None:
@@ -77,7 +78,7 @@ def train(
         start = find_bundle(init, config) if init else None
         options = {"scale": scale, "vectors": vectors, "task": task, "with_variants": False if no_variants else None}
         more: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        folder = training.train(recipe, data, out, start, seed, teachers=teacher, **more)
+        folder = training.train(recipe, data, out, start, seed, teachers=teachers, **more)
         click.echo(training.told_of(folder))
 
 
