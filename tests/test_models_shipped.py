@@ -47,18 +47,20 @@ def test_plain_posts(bundle: Bundle) -> None:
     assert found == pytest.approx(bundle.metrics["plain_posts_accuracy"])
 
 
-def test_hard_posts_are_as_reported(bundle: Bundle) -> None:
-    """The report's figure for the hundred hard posts is what the bundle does."""
-    assert accuracy(bundle, "hard_posts") == pytest.approx(bundle.metrics["hard_posts_accuracy"])
+def test_hard_posts(bundle: Bundle) -> None:
+    """At least 90 of the hundred hard posts get their label, and as many as the report says."""
+    found = accuracy(bundle, "hard_posts")
+    assert found >= 0.90
+    assert found == pytest.approx(bundle.metrics["hard_posts_accuracy"])
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
 def test_macro_recall_on_2016test(bundle: Bundle) -> None:
-    """On every fourth tweet of SemEval 2016test macro recall is at least 0.64 and near the report's."""
+    """On every fourth tweet of SemEval 2016test macro recall is at least 0.65 and near the report's."""
     corpus = load_test(DATA).select(range(0, 20_000, 4))
     predicted = bundle.score(corpus.texts).probabilities.argmax(axis=1)
     found = macro_recall(np.array(corpus.labels), predicted, 3)
-    assert found >= 0.64
+    assert found >= 0.65
     assert found == pytest.approx(bundle.metrics["macro_recall"], abs=0.025)
 
 
