@@ -145,20 +145,20 @@ def _taught(manifest: Manifest) -> str:
     share = recipe.get("teacher_share", 0.0)
     drawn = {source for stage in recipe.get("stages", ()) for source in stage["posts"]}
     shares = {"all": drawn & set(recipe.get("untaught", ())), "none": drawn & set(recipe.get("untrusted", ()))}
-    told = [f"{word} of it, of {_named(sources)} posts" for word, sources in shares.items() if sources]
-    other = f" ({'; '.join(told)})" if told else ""
+    told = [f"{word} of it for {_named(sources)} posts" for word, sources in shares.items() if sources]
+    other = f"\n({', '.join(told)})" if told else ""
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
-    who = "a teacher says" if len(teachers) == 1 else f"{len(teachers)} teachers say on average"
+    who = "a teacher says of it" if len(teachers) == 1 else f"{len(teachers)} teachers say of it on average"
     return f"""
 
-{share:.0%} of what it learnt of a post is what {who} of it (Hinton et al. 2015, arXiv:1503.02531), the
-rest is the post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for
-the classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the
-same posts. Macro recall on the development posts: {recalls}."""
+{share:.0%} of what it learnt of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is the post's
+label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the
+classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same
+posts. Macro recall on the development posts: {recalls}."""
 
 
 def _named(sources: Iterable[str]) -> str:
-    return ", ".join(sorted(SOURCE_NAMES.get(source, source) for source in sources))
+    return " and ".join(sorted(SOURCE_NAMES.get(source, source) for source in sources))
 
 
 def _calibrated(manifest: Manifest) -> str:

@@ -95,6 +95,24 @@ def test_a_shipped_recipe_learns_ones_own_posts_from_its_bundle(cli: Cli, tmp_pa
         assert absent not in card
 
 
+def test_what_is_no_teacher_is_named(cli: Cli, tmp_path: Path) -> None:
+    """Of the bundles that `--teacher` names, before a post is read."""
+    labelled = write_labelled(tmp_path / "labelled.csv", labelled_rows(100))
+    (tmp_path / "mine.yaml").write_text(f"{RECIPE}teacher_share: 0.5\n", encoding="utf-8")
+    arguments = [
+        "model",
+        "train",
+        str(tmp_path / "mine.yaml"),
+        "--data",
+        str(labelled),
+        "--out",
+        str(tmp_path / "made"),
+    ]
+    result = cli.run(*arguments, "--teacher", str(tmp_path / "tiny"), "--teacher", str(tmp_path))
+    assert result.exit_code == 78
+    assert f"{tmp_path / 'tiny'} is no teacher" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

@@ -72,6 +72,13 @@ def test_card_and_report_are_of_these_weights() -> None:
     assert headline_metrics(FOLDER) == report["headline"]
 
 
+def test_its_card_tells_of_its_teachers() -> None:
+    """How many there were, and which labels they overruled."""
+    card = (FOLDER / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert "what 2 teachers say of it on average" in card
+    assert "(all of it for generated posts, none of it for emoticon2011 and sentiment140 posts)" in card
+
+
 def test_opposites_lie_on_their_sides(bundle: Bundle) -> None:
     """Praise is above, complaint below, and news between them."""
     low, middle, high = bundle.score(
