@@ -53,14 +53,14 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     classes, each post alike, by the hash of its key. Raises CorpusError.
     """
     names = sorted({name for stage in plan.stages for name in stage.posts} - set(leave_out))
-    sources = load_sources(data, {*names, DEVELOPMENT_SOURCE})
     left_out = load_sources(data, leave_out)
     development = load_development(data, plan.development_posts)
-    sources = {name: corpus.without(set(development.keys)) for name, corpus in sources.items()}
+    held = set(development.keys)
+    sources = {name: corpus.without(held) for name, corpus in load_sources(data, names).items()}
     measured = {name: sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name])}
     measuring, calibration = _first(merge(measured.values()), plan.measuring_posts, plan.calibration_posts)
     guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
-    training = _clear({name: sources[name] for name in names}, guarded)
+    training = _clear(sources, guarded)
     return Split(training, development, calibration, measuring, left_out, _by_source(measuring, measured))
 
 

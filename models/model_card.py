@@ -1,12 +1,14 @@
 """A report as text: the table on the terminal, and the model card of a bundle. Every figure comes from the report."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from textwrap import fill
 from typing import Any
 
 from models.card_sections import sections
 from models.corpora import COMPOSED, OWN_LABELS
 from models.manifest import Manifest
 
+WIDTH = 116  #: of the card's lines
 COLUMNS = {
     "posts": "posts",
     "accuracy": "accuracy",
@@ -146,15 +148,16 @@ def _taught(manifest: Manifest) -> str:
     drawn = {source for stage in recipe.get("stages", ()) for source in stage["posts"]}
     shares = {"all": drawn & set(recipe.get("untaught", ())), "none": drawn & set(recipe.get("untrusted", ()))}
     told = [f"{word} of it for {_named(sources)} posts" for word, sources in shares.items() if sources]
-    other = f"\n({', '.join(told)})" if told else ""
+    other = f" ({', '.join(told)})" if told else ""
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
     who = "a teacher says of it" if len(teachers) == 1 else f"{len(teachers)} teachers say of it on average"
-    return f"""
-
-{share:.0%} of what it learnt of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is the post's
-label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the
-classes, a transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same
-posts. Macro recall on the development posts: {recalls}."""
+    text = (
+        f"{share:.0%} of what it learnt of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is the"
+        f" post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the classes, a transformer"
+        " too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same posts. Macro"
+        f" recall on the development posts: {recalls}."
+    )
+    return "\n\n" + fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _named(sources: Iterable[str]) -> str:
