@@ -1,5 +1,6 @@
 """Migrations: the schema they make is the schema of schema.py; several at once; newer and older databases."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from monitor.errors import ConfigError
 from monitor.identity import key_of_row
-from monitor.store import migrate
+from monitor.store import engines, migrate
 from monitor.store.database import Database
 from monitor.store.schema import metadata
 
@@ -303,3 +304,32 @@ def test_the_store_needs_neither_pandas_nor_alembic_to_be_imported() -> None:
         "sys.exit(bool({'pandas', 'alembic', 'torch', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Busy:
+    """A connection to a file that another turns to the write-ahead log: SQLite refuses at once, for a while."""
+
+    def __init__(self, refusals: int, code: int = sqlite3.SQLITE_BUSY_RECOVERY) -> None:
+        self.left, self.code = refusals, code
+
+    def execute(self, _statement: str) -> None:
+        """Refused so often."""
+        if self.left:
+            self.left -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_a_new_file_that_others_open_too_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as for any writer, and for no other fault."""
+    busy = Busy(3)
+    engines._write_ahead(busy)  # type: ignore[arg-type]
+    assert busy.left == 0
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_MS", 50)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        engines._write_ahead(Busy(10**9))  # type: ignore[arg-type]
+    other = Busy(2, sqlite3.SQLITE_READONLY)
+    with pytest.raises(sqlite3.OperationalError):
+        engines._write_ahead(other)  # type: ignore[arg-type]
+    assert other.left == 1

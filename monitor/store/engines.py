@@ -1,6 +1,8 @@
 """SQLAlchemy's engines for both databases: how connections are made and set up, and which ones are given up."""
 
 import logging
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from monitor.store.faults import LOST_STATEMENTS, spoils_session
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000  #: how long SQLite waits for another writer
+BUSY_RETRY_S = 0.01
 
 #: session settings on PostgreSQL (milliseconds); a stopped replica must not hold rows that others need
 SESSION_SETTINGS = {
@@ -55,7 +58,8 @@ def sqlite_engine(url: URL) -> Engine:
         # cache_size in KiB: keys of random ids touch a page a post, and the default of 2 MiB thrashes from a million on
         # wal_autocheckpoint in pages: at the default of 4 MiB nearly every batch of such a store was copied into the
         # file at once, with two more syncs
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
+        _write_ahead(connection)
+        pragmas = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "cache_size=-16384")
         for pragma in (*pragmas, "wal_autocheckpoint=16000"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -66,6 +70,21 @@ def sqlite_engine(url: URL) -> Engine:
             connection.exec_driver_sql(statement)
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on; of a new file, which others may do at once, and for them SQLite does not wait."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the low byte of an extended code
+            if not is_busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(BUSY_RETRY_S)
+        else:
+            return
 
 
 def postgresql_engine(url: URL) -> Engine:
