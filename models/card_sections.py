@@ -94,8 +94,9 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     rows = [[source, *_sided(one), *_sided(in_training.get(source))] for source, one in sorted(found.items())]
     told = (
         "Two-class accuracy on posts with a side of sources left out of a training of their own (the recipe at a third"
-        " of its posts, at most two epochs a stage, without a teacher). Beside it this bundle, which learnt from the"
-        " source, on the source's posts in the random hold-out, of which only sources with all three classes have some:"
+        " of its posts, at most two epochs a stage, with one teacher of one epoch, which had not seen the source"
+        " either). Beside it this bundle, which learnt from the source, on the source's posts in the random hold-out,"
+        " of which only sources with all three classes have some:"
     )
     header = ["source", "posts", "left out", "95% interval", "posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"

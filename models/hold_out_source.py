@@ -1,14 +1,13 @@
 """How well a recipe does on a source of posts that its training had nothing of: `model evaluate --hold-out SOURCE`."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle
-from models.corpora import check_sources, find_data, load_development, load_sources
-from models.holdouts import DEVELOPMENT_SOURCE
+from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, sided_accuracy, without_source
@@ -17,35 +16,56 @@ from models.train import train
 from models.training_posts import data_hashes
 
 RECIPE = "social-gru"
+TEACHER = "social-teacher"
 
 
-def measure_without(source: str, data: Path | str | None, out: Path, recipe: str | Path = RECIPE) -> dict[str, Any]:
+def measure_without(
+    source: str, data: Path | str | None, out: Path, recipe: str | Path = RECIPE, teacher: str | Path = TEACHER
+) -> dict[str, Any]:
     """Two-class accuracy on `source` of `recipe` trained at small scale without it, on posts with a side.
 
-    The bundle is kept under `out` and trained again only where recipe or data are others. Raises CorpusError,
+    A recipe that learns from teachers has one of the recipe `teacher`, which was trained without the source, too.
+    Bundles are kept under `out` and trained again only where recipe, data or teacher are others. Raises CorpusError,
     RecipeError.
     """
     check_sources([source])
     place = find_data(None if data is None else path_of(data))
-    leave_out = origin_of(source)
+    without = _Without(source, origin_of(source), data, place, out)
     plan = read_recipe(find_recipe(recipe))
-    folder = out / f"{plan.name}-without-{source}"
-    small = without_source(plan, leave_out)
-    if not _is_of(folder, small, data_hashes(small, place, leave_out)):
-        train(recipe, data, folder, leave_out=leave_out)
-    corpus = load_sources(place, [source])[source]
-    if source == DEVELOPMENT_SOURCE:  # its development posts stop the training and fit the calibration all the same
-        corpus = corpus.without(set(load_development(place, plan.development_posts).keys))
+    teachers = [without.trained(teacher, [])] if plan.teacher_share else []
+    folder = without.trained(recipe, teachers)
     return {
         "recipe": plan.name,
-        "left_out": list(leave_out),
-        **sided_accuracy(Bundle.load(folder, "cpu"), corpus),
+        "left_out": list(without.left_out),
+        **sided_accuracy(Bundle.load(folder, "cpu"), load_sources(place, [source])[source]),
     }
 
 
-def _is_of(folder: Path, plan: Recipe, hashes: Mapping[str, str]) -> bool:
-    """Whether a bundle of this plan and these data lies there."""
+@dataclass(frozen=True)
+class _Without:
+    """Trainings without a source and those that share its texts."""
+
+    source: str
+    left_out: tuple[str, ...]
+    data: Path | str | None
+    place: Path
+    out: Path
+
+    def trained(self, recipe: str | Path, teachers: Sequence[Path]) -> Path:
+        """The bundle's folder, trained where it does not lie there already."""
+        plan = without_source(read_recipe(find_recipe(recipe)), self.left_out)
+        folder = self.out / f"{plan.name}-without-{self.source}"
+        if not _is_of(folder, plan, data_hashes(plan, self.place, self.left_out), teachers):
+            train(recipe, self.data, folder, leave_out=self.left_out, teachers=teachers)
+        return folder
+
+
+def _is_of(folder: Path, plan: Recipe, hashes: Mapping[str, str], teachers: Sequence[Path]) -> bool:
+    """Whether a bundle of this plan, these data and these teachers lies there."""
     if not (folder / MANIFEST).is_file():
         return False
     trained = read_manifest(folder).trained
+    taught_by = [told["sha256"] for told in trained.get("teachers", ())]
+    if taught_by != [read_manifest(teacher).sha256 for teacher in teachers]:
+        return False
     return trained.get("recipe") == json.loads(json.dumps(asdict(plan))) and trained.get("data_sha256") == hashes

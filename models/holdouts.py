@@ -5,8 +5,9 @@ again.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from models.composed import grammar_files
@@ -15,6 +16,7 @@ from models.corpora import (
     COMPOSED,
     FILES,
     Corpus,
+    CorpusError,
     check_set_files,
     check_sets,
     check_sources,
@@ -50,15 +52,22 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     """The split of the corpora in `data` that `plan` asks for, whose sources are without those in `leave_out`.
 
     The random hold-out (`measuring_posts`, then `calibration_posts`) comes from the last stage's sources with all three
-    classes, each post alike, by the hash of its key. Raises CorpusError.
+    classes, each post alike, by the hash of its key. Where SemEval is left out, so are its development posts: more
+    random ones take their place. Raises CorpusError.
     """
     names = sorted({name for stage in plan.stages for name in stage.posts} - set(leave_out))
     left_out = load_sources(data, leave_out)
-    development = load_development(data, plan.development_posts)
+    development = EMPTY if DEVELOPMENT_SOURCE in leave_out else load_development(data, plan.development_posts)
     held = set(development.keys)
     sources = {name: corpus.without(held) for name, corpus in load_sources(data, names).items()}
-    measured = {name: sources[name] for name in plan.stages[-1].posts if _can_be_measured(name, sources[name])}
-    measuring, calibration = _first(merge(measured.values()), plan.measuring_posts, plan.calibration_posts)
+    last = [name for name in plan.stages[-1].posts if name in sources]
+    measured = {name: sources[name] for name in last if _can_be_measured(name, sources[name])}
+    numbers = plan.measuring_posts, plan.calibration_posts, plan.development_posts
+    measuring, calibration, more = _first(merge(measured.values()), numbers)
+    if DEVELOPMENT_SOURCE in leave_out:
+        development = more
+        if not len(more):
+            raise CorpusError("no source with posts of all three classes is left to stop the training early")
     guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
     training = _clear(sources, guarded)
     return Split(training, development, calibration, measuring, left_out, _by_source(measuring, measured))
@@ -80,10 +89,11 @@ def _can_be_measured(name: str, corpus: Corpus) -> bool:
     return name != COMPOSED and set(corpus.labels) == set(range(len(CLASSES)))
 
 
-def _first(pool: Corpus, n_first: int, n_second: int) -> tuple[Corpus, Corpus]:
-    """The posts with the smallest hashes, then the next ones."""
+def _first(pool: Corpus, numbers: Sequence[int]) -> list[Corpus]:
+    """So many posts with the smallest hashes, then so many of the next ones, and so on."""
     order = sorted(range(len(pool)), key=lambda i: hashlib.sha256(f"hold-out {pool.keys[i]}".encode()).digest())
-    return pool.select(order[:n_first]), pool.select(order[n_first : n_first + n_second])
+    ends = list(accumulate(numbers))
+    return [pool.select(order[end - n : end]) for n, end in zip(numbers, ends, strict=True)]
 
 
 def _by_source(posts: Corpus, sources: Mapping[str, Corpus]) -> dict[str, Corpus]:

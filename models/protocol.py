@@ -20,7 +20,7 @@ from models.intervals import interval_of
 from models.manifest import Manifest
 from models.measures import FloatArray, IntArray, macro_recall
 from models.mixture import draw
-from models.recipe import Recipe, RecipeError, Stage, recipe_of
+from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError, Stage, recipe_of
 
 COMPOSED_DEVELOPMENT_POSTS = 3_000
 BAG_POSTS = 25_000
@@ -28,6 +28,7 @@ BAG_POSTS = 25_000
 ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
 SMALL_SHARE = 1 / 3  #: of a stage's posts in a training at small scale
 SMALL_EPOCHS = 2
+SMALL_TEACHER_EPOCHS = 1  #: with all posts: a third of what a teacher sees otherwise
 HOLD_OUT = "random hold-out"
 
 
@@ -121,15 +122,20 @@ def origin_of(source: str) -> tuple[str, ...]:
 def without_source(plan: Recipe, leave_out: Sequence[str]) -> Recipe:
     """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage.
 
+    A teacher has one epoch of all its posts. The other sources give more posts for those left out, in proportion.
     Raises RecipeError where a stage has no other.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
         raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
-    stages = tuple(_small(stage, leave_out) for stage in plan.stages)
-    return replace(plan, stages=stages, calibration_posts=0, measuring_posts=0, teacher_share=0.0)
+    is_teacher = plan.network.kind == SENTENCE_ENCODER
+    share, epochs = (1.0, SMALL_TEACHER_EPOCHS) if is_teacher else (SMALL_SHARE, SMALL_EPOCHS)
+    stages = tuple(_small(stage, leave_out, share, epochs) for stage in plan.stages)
+    return replace(plan, stages=stages, measuring_posts=0)
 
 
-def _small(stage: Stage, leave_out: Sequence[str]) -> Stage:
-    kept = {name: max(1, round(n * SMALL_SHARE)) for name, n in stage.posts.items() if name not in leave_out}
-    return replace(stage, posts=kept, epochs=min(stage.epochs, SMALL_EPOCHS))
+def _small(stage: Stage, leave_out: Sequence[str], share: float, epochs: int) -> Stage:
+    others = {name: n for name, n in stage.posts.items() if name not in leave_out}
+    scale = share * sum(stage.posts.values()) / sum(others.values())
+    posts = {name: max(1, round(n * scale)) for name, n in others.items()}
+    return replace(stage, posts=posts, epochs=min(stage.epochs, epochs))

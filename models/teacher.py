@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from models.bundle import choose_device
 from models.calibration import Calibration
 from models.corpora import CLASSES
 from models.holdouts import Split
@@ -25,6 +26,7 @@ from models.trainer import logits_of
 from models.vocabulary import encoder_folder, wordpiece
 
 LOG = logging.getLogger(__name__)
+BATCH_POSTS = 256
 
 
 def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
@@ -63,6 +65,8 @@ class Teacher:
         except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
             raise BundleError(f"{folder / WEIGHTS} does not fit the manifest: {error}") from error
         self._calibration = Calibration.load(folder / CALIBRATION, len(manifest.classes))
+        self._device, _ = choose_device("auto")
+        self._network.to(self._device)
 
     def told(self) -> dict[str, Any]:
         """What a pupil's manifest says of it; the macro recall is that of the kept weights on the development posts."""
@@ -71,5 +75,16 @@ class Teacher:
         return {"sha256": self.sha256, "macro_recall": best}
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Calibrated probabilities (n, C) of texts, in their order."""
-        return self._calibration.apply(logits_of(self._network, self._encoder.encode(texts), 64))
+        """Calibrated probabilities (n, C) of texts, in their order; in half precision where that is the faster one."""
+        ids = self._encoder.encode(texts)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=_multiplies_bfloat16(self._device)):
+            logits = logits_of(self._network, ids, BATCH_POSTS)
+        return self._calibration.apply(logits)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has instructions for it: without them it is slower than single precision."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))

@@ -45,7 +45,7 @@ def logits_of(network: Network, ids: Sequence[Sequence[int]], batch_posts: int =
         padded = torch.zeros(len(rows), int(lengths[-1]), dtype=torch.int64)
         for row, i in enumerate(rows):
             padded[row, : len(ids[i])] = torch.tensor(ids[i])
-        logits[rows] = network(padded.to(network.output.weight.device), lengths).cpu().numpy()
+        logits[rows] = network(padded.to(network.output.weight.device), lengths).float().cpu().numpy()
     return logits
 
 

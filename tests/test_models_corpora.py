@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_models import RECIPE, labelled_rows, one_thread
 
-from models.corpora import CorpusError, hold_out, load_sources, load_test
+from models.corpora import NO_SENTIMENT, CorpusError, hold_out, load_sources, load_test
 from models.evaluate import evaluate, load_report
 from models.manifest import read_manifest
 from models.recipe import read_recipe
@@ -75,6 +75,14 @@ def test_test_tweets_and_validation_tweets_stay_out(data: Path) -> None:
     assert not any(kept_out & set(corpus.keys) for corpus in sources.values())
     assert len(sources["tweet_extraction"]) == 300
     assert not any("validation" in text for text in sources["semeval"].texts)
+
+
+def test_rows_that_say_something_else_than_a_feeling_stay_out(tmp_path: Path) -> None:
+    """Of crowdflower those about a scandal, whose "positive" means that somebody cheated."""
+    rows = [(f"post {i} of {name}", "positive", name) for i, name in enumerate(("dfe_apple", *NO_SENTIMENT))]
+    write_gzip(tmp_path / "crowdflower_dfe.csv.gz", ("text", "label", "source"), rows)
+    write_gzip(tmp_path / "semeval_2013_2016.csv.gz", ("split", "label", "text"), [])
+    assert load_sources(tmp_path, ["crowdflower"])["crowdflower"].texts == ("post 0 of dfe_apple",)
 
 
 def test_development_posts_are_in_no_source(data: Path, recipe: Path) -> None:

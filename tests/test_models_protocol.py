@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import RECIPE, one_thread
+from tiny_models import RECIPE, one_thread, write_corpora, write_rows
 
 from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_days
 from models.calibration_figures import measure_calibration
 from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
-from models.corpora import CorpusError, load_development, load_sources
+from models.corpora import CorpusError, load_sources
 from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
@@ -112,33 +112,8 @@ def test_near_copies_are_found_and_others_are_not() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Corpora of generated tweets, one source with near-copies of the other, and dated tweets with topics."""
-    folder = tmp_path_factory.mktemp("corpora")
-    words = [f"w{i}" for i in range(400)]
-    generator = np.random.default_rng(3)
-
-    def text() -> str:
-        return " ".join(generator.choice(words, 9))
-
-    labels = ["negative", "neutral", "positive"]
-    tweets = [[str(i), "", "2013train", labels[i % 3], "0", text()] for i in range(600)]
-    tests = [[str(i + 1000), "", "2016test", labels[i % 3], "0", text()] for i in range(120)]
-    copies = [[row[5] + " indeed", row[3], "x"] for row in tweets[::4]] + [
-        [text(), labels[i % 3], "x"] for i in range(300)
-    ]
-    header = ["id", "created_at", "split", "label", "in_tweeteval_val", "text"]
-    _write(folder / "semeval_2013_2016.csv.gz", [header, *tweets, *tests])
-    _write(folder / "tweet_sentiment_extraction.csv.gz", [["text", "label", "source"], *copies])
-    sided = [[text(), labels[2 * (i % 2)], "x"] for i in range(40)]
-    _write(folder / "sentiment140_sample.csv.gz", [["text", "label", "source"], *sided])
-    topics = [[row[0], f"2016-07-0{1 + i % 2}T10:00", f"brand{i % 2}", "0", row[5]] for i, row in enumerate(tests)]
-    _write(folder / "semeval_2016test_topics.csv.gz", [["id", "created_at", "topic", "score", "text"], *topics])
-    return folder
-
-
-def _write(path: Path, rows: list[list[str]]) -> None:
-    with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
+    """Corpora as `write_corpora` makes them."""
+    return write_corpora(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +161,28 @@ def test_a_recipe_that_holds_out_all_posts_of_a_source_is_refused(data: Path, pl
 def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None:
     """Neither the source nor a near-copy of its posts is trained on, and the training is smaller."""
     small = without_source(plan, origin_of("tweet_extraction"))
-    assert dict(small.stages[0].posts) == {"semeval": 30}
+    assert dict(small.stages[0].posts) == {"semeval": 50}  # a third of 90 and of the 60 that are left out
     assert small.stages[0].epochs == 2
     posts = split(small, data, ("tweet_extraction",))
     near = NearCopies(posts.left_out["tweet_extraction"].texts)
     assert set(posts.training) == {"semeval"}
     assert 300 < len(posts.training["semeval"]) < 450
     assert not any(near.has(text) for text in posts.training["semeval"].texts)
-    assert [len(corpus) for corpus in epoch_of(small, posts)] == [30]
+    assert [len(corpus) for corpus in epoch_of(small, posts)] == [50]
+
+
+def test_without_semeval_other_posts_stop_the_training(data: Path, plan: Recipe) -> None:
+    """As many random ones, neither trained nor calibrated on; a source of two classes cannot give them."""
+    posts = split(without_source(plan, ["semeval"]), data, ("semeval",))
+    parts = [posts.development, posts.calibration, posts.training["tweet_extraction"]]
+    assert [len(part) for part in parts[:2]] == [60, 40]
+    assert not posts.measuring
+    keys = [key for part in parts for key in part.keys]
+    assert len(keys) == len(set(keys))
+    assert not set(keys) & set(posts.left_out["semeval"].keys)
+    stage = replace(plan.stages[0], posts={"semeval": 1, "sentiment140": 1})
+    with pytest.raises(CorpusError, match="no source with posts of all three classes is left"):
+        split(replace(plan, stages=(stage,)), data, ("semeval",))
 
 
 def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_path: Path) -> None:
@@ -218,23 +207,21 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
 
 
 def test_a_left_out_source_is_trained_without_again_where_its_data_are_others(data: Path, tmp_path: Path) -> None:
-    """And what stopped the training is not what it is measured on."""
+    """SemEval gives no development posts where it is left out: all of it is measured."""
     recipe, corpora = tmp_path / "held.yaml", tmp_path / "corpora"
     stage = "  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 90, tweet_extraction: 60}}\n"
     recipe.write_text(RECIPE.split("stages:")[0] + "development_posts: 60\nstages:\n" + stage)
     shutil.copytree(data, corpora)
     with one_thread():
         found = measure_without("semeval", corpora, tmp_path / "out", recipe)
-        held = set(load_development(corpora, 60).keys)
-        rest = load_sources(corpora, ["semeval"])["semeval"].without(held)
-        assert len(held) == 60
-        assert found["posts"] == sum(label != 1 for label in rest.labels)
+        everything = load_sources(corpora, ["semeval"])["semeval"]
+        assert found["posts"] == sum(label != 1 for label in everything.labels)
         manifest = tmp_path / "out" / "tiny-without-semeval" / "manifest.json"
         made_at = manifest.stat().st_mtime_ns
         path = corpora / "tweet_sentiment_extraction.csv.gz"
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
-        _write(path, [*rows, ["one post more", "neutral", "x"]])
+        write_rows(path, [*rows, ["one post more", "neutral", "x"]])
         measure_without("semeval", corpora, tmp_path / "out", recipe)
     assert manifest.stat().st_mtime_ns != made_at
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import RECIPE, VOCABULARY, labelled_rows, one_thread, write_labelled
+from tiny_models import RECIPE, VOCABULARY, labelled_rows, one_thread, write_corpora, write_labelled
 from torch import Tensor
 
 from models import soft_labels, teacher
 from models.bundle import Bundle
 from models.corpora import Corpus, corpus_of
+from models.hold_out_source import measure_without
 from models.manifest import BundleError, read_manifest
 from models.measures import FloatArray
 from models.mixture import FEELINGS_OF_LABEL, EncodedCorpus, Mixture
@@ -239,6 +240,48 @@ def test_a_recipe_for_the_corpora_needs_its_teacher(tmp_path: Path) -> None:
     """Said with the two commands, before a corpus is read."""
     with pytest.raises(RecipeError, match=r"model train social-teacher.*--teacher"):
         train("social-gru", tmp_path, tmp_path / "out")
+
+
+def test_half_precision_says_nearly_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probabilities of both precisions, of posts of several lengths; they are not the same numbers."""
+    texts = [" ".join(["great", "awful", "opens", "monday"][: 1 + i % 4] * (1 + i % 7)) for i in range(60)]
+    found = {}
+    for is_half in (False, True):
+        monkeypatch.setattr(teacher, "_multiplies_bfloat16", lambda _, is_half=is_half: is_half)
+        found[is_half] = Teacher(trained).probabilities(texts)
+    difference = np.abs(found[True] - found[False])
+    assert 0 < difference.max() < 0.05
+    assert difference.mean() < 0.005
+
+
+def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pupil has a teacher of its own, kept as the pupil is; another teacher's recipe trains both."""
+    monkeypatch.setattr(teacher, "encoder_folder", lambda: encoder)
+    monkeypatch.setattr("models.train.encoder_folder", lambda: encoder)
+    stage = "stages:\n  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 60, tweet_extraction: 60}}\n"
+    text = RECIPE.split("stages:")[0] + "development_posts: 30\ncalibration_posts: 20\n" + stage
+    pupil, master = tmp_path / "pupil.yaml", tmp_path / "master.yaml"
+    pupil.write_text(text.replace("name: tiny", "name: pupil") + "teacher_share: 0.5\n")
+    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
+    master.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]).replace("name: tiny", "name: master"))
+    corpora, out = write_corpora(tmp_path), tmp_path / "out"
+
+    def measure() -> list[int]:
+        found = measure_without("semeval", corpora, out, pupil, master)
+        assert found["left_out"] == ["semeval"]
+        return [(out / f"{name}-without-semeval" / "manifest.json").stat().st_mtime_ns for name in ("master", "pupil")]
+
+    made_at = measure()
+    trained = read_manifest(out / "pupil-without-semeval").trained
+    assert [told["sha256"] for told in trained["teachers"]] == [read_manifest(out / "master-without-semeval").sha256]
+    assert read_manifest(out / "master-without-semeval").trained["recipe"]["stages"][0]["posts"] == {
+        "tweet_extraction": 120
+    }
+    assert measure() == made_at
+    master.write_text(master.read_text().replace("seed: 5", "seed: 6"))
+    assert all(later > before for later, before in zip(measure(), made_at, strict=True))
 
 
 def test_a_teacher_and_its_pupil_hold_out_the_same_posts() -> None:

@@ -1,11 +1,13 @@
 """Small bundles, recipes and labelled posts for tests, made on the spot and the same every time."""
 
 import csv
+import gzip
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.bundle import save_bundle
@@ -109,3 +111,32 @@ def write_labelled(path: Path, rows: list[tuple[str, str]]) -> Path:
         writer.writerow(("text", "label"))
         writer.writerows(rows)
     return path
+
+
+def write_corpora(folder: Path) -> Path:
+    """Files of generated tweets: one source has near-copies of the other; the dated ones have topics."""
+    words = [f"w{i}" for i in range(400)]
+    generator = np.random.default_rng(3)
+
+    def text() -> str:
+        return " ".join(generator.choice(words, 9))
+
+    tweets = [[str(i), "", "2013train", THREE[i % 3], "0", text()] for i in range(600)]
+    tests = [[str(i + 1000), "", "2016test", THREE[i % 3], "0", text()] for i in range(120)]
+    copies = [[row[5] + " indeed", row[3], "x"] for row in tweets[::4]] + [
+        [text(), THREE[i % 3], "x"] for i in range(300)
+    ]
+    header = ["id", "created_at", "split", "label", "in_tweeteval_val", "text"]
+    write_rows(folder / "semeval_2013_2016.csv.gz", [header, *tweets, *tests])
+    write_rows(folder / "tweet_sentiment_extraction.csv.gz", [["text", "label", "source"], *copies])
+    sided = [[text(), THREE[2 * (i % 2)], "x"] for i in range(40)]
+    write_rows(folder / "sentiment140_sample.csv.gz", [["text", "label", "source"], *sided])
+    topics = [[row[0], f"2016-07-0{1 + i % 2}T10:00", f"brand{i % 2}", "0", row[5]] for i, row in enumerate(tests)]
+    write_rows(folder / "semeval_2016test_topics.csv.gz", [["id", "created_at", "topic", "score", "text"], *topics])
+    return folder
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> None:
+    """A gzipped CSV."""
+    with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
