@@ -228,7 +228,7 @@ def _plain(name: str, *, leave_out: Sequence[str] = ()) -> Callable[[Path], Corp
 
     def load(folder: Path) -> Corpus:
         rows = read_rows(folder / FILES[name])
-        return corpus_of((r["text"], r["label"]) for r in rows if not leave_out or r["source"] not in leave_out)
+        return corpus_of((r["text"], r["label"]) for r in rows if r.get("source", "") not in leave_out)
 
     return load
 

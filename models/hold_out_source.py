@@ -37,6 +37,7 @@ def measure_without(
     return {
         "recipe": plan.name,
         "left_out": list(without.left_out),
+        "teachers": len(teachers),
         **sided_accuracy(Bundle.load(folder, "cpu"), load_sources(place, [source])[source]),
     }
 

@@ -29,6 +29,7 @@ from models.near_copies import NearCopies
 from models.recipe import Recipe
 
 DEVELOPMENT_SOURCE = "semeval"
+DEVELOPMENT = "development"  # beside the sources, none of which is called so
 EMPTY = Corpus((), (), ())
 
 
@@ -57,19 +58,21 @@ def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:
     """
     names = sorted({name for stage in plan.stages for name in stage.posts} - set(leave_out))
     left_out = load_sources(data, leave_out)
-    development = EMPTY if DEVELOPMENT_SOURCE in leave_out else load_development(data, plan.development_posts)
+    has_development = DEVELOPMENT_SOURCE not in leave_out
+    development = load_development(data, plan.development_posts) if has_development else EMPTY
     held = set(development.keys)
     sources = {name: corpus.without(held) for name, corpus in load_sources(data, names).items()}
+    if left_out:
+        cleared = _clear({**sources, DEVELOPMENT: development}, list(left_out.values()))
+        development, sources = cleared.pop(DEVELOPMENT), cleared
     last = [name for name in plan.stages[-1].posts if name in sources]
     measured = {name: sources[name] for name in last if _can_be_measured(name, sources[name])}
-    numbers = plan.measuring_posts, plan.calibration_posts, plan.development_posts
-    measuring, calibration, more = _first(merge(measured.values()), numbers)
-    if DEVELOPMENT_SOURCE in leave_out:
-        development = more
-        if not len(more):
-            raise CorpusError("no source with posts of all three classes is left to stop the training early")
-    guarded = [development, measuring, calibration, load_test(data), *check_sets().values(), *left_out.values()]
-    training = _clear(sources, guarded)
+    numbers = plan.measuring_posts, 0 if has_development else plan.development_posts, plan.calibration_posts
+    measuring, more, calibration = _first(merge(measured.values()), numbers)
+    development = development if has_development else more
+    if not len(development):
+        raise CorpusError("no posts of all three classes are left to stop the training early")
+    training = _clear(sources, [development, measuring, calibration, load_test(data), *check_sets().values()])
     return Split(training, development, calibration, measuring, left_out, _by_source(measuring, measured))
 
 

@@ -43,7 +43,8 @@ def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
 
 def held_out_sha256(posts: Split) -> str:
     """What a teacher and its pupil must agree on: the posts that neither may have seen."""
-    keys = sorted({key for part in (posts.development, posts.calibration, posts.measuring) for key in part.keys})
+    parts = [posts.development, posts.calibration, posts.measuring, *posts.left_out.values()]
+    keys = sorted({key for part in parts for key in part.keys})
     return hashlib.sha256("\n".join(keys).encode("utf-8", "replace")).hexdigest()
 
 
@@ -86,5 +87,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the processor has instructions for it: without them it is slower than single precision."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
+    capabilities: dict[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # absent from the oldest releases that are allowed
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
