@@ -92,27 +92,19 @@ def _brand_days(days: Figures) -> str:
 def render_hold_outs(found: Figures, in_training: Figures) -> str:
     """A table of sources, each left out of a training of its own; beside it what is got where they are not."""
     rows = [
-        [source, str(one.get("teachers", 0)), *_sided(one), *_sided(in_training.get(source))]
+        [source, one.get("scale", "small"), str(one.get("teachers", 0)), *_sided(one), *_sided(in_training.get(source))]
         for source, one in sorted(found.items())
     ]
     mean = sum(one["two_class_accuracy"] for one in found.values()) / len(found)
-    rows.append(["mean of these sources", "", "", f"{mean:.3f}", "", "", "", ""])
+    rows.append(["mean of these sources", "", "", "", f"{mean:.3f}", "", "", "", ""])
     told = (
-        "Two-class accuracy on posts with a side of sources left out of a training of their own (the recipe at a third"
-        " of its posts, at most two epochs a stage; its teacher had one epoch and had not seen the source either)."
-        " Beside it this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
-        " only sources with all three classes have some:"
+        "Two-class accuracy on posts with a side of sources left out of a training of their own, whose teacher had not"
+        " seen the source either (at small scale the recipe has a third of its posts and at most two epochs a stage, a"
+        " teacher one epoch). Beside it this bundle, which learnt from the source, on the source's posts in the random"
+        " hold-out, of which only sources with all three classes have some:"
     )
-    header = [
-        "source",
-        "teachers",
-        "posts",
-        "left out",
-        "95% interval",
-        "posts held out",
-        "learnt from",
-        "95% interval",
-    ]
+    header = ["source", "scale", "teachers", "posts", "left out", "95% interval"]
+    header += ["posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
 
 

@@ -20,23 +20,30 @@ TEACHER = "social-teacher"
 
 
 def measure_without(
-    source: str, data: Path | str | None, out: Path, recipe: str | Path = RECIPE, teacher: str | Path = TEACHER
+    source: str,
+    data: Path | str | None,
+    out: Path,
+    recipe: str | Path = RECIPE,
+    teacher: str | Path = TEACHER,
+    scale: str = "small",
 ) -> dict[str, Any]:
-    """Two-class accuracy on `source` of `recipe` trained at small scale without it, on posts with a side.
+    """Two-class accuracy on `source` of `recipe` trained without it, on posts with a side.
 
     A recipe that learns from teachers has one of the recipe `teacher`, which was trained without the source, too.
+    For `scale` see `protocol.without_source`.
     Bundles are kept under `out` and trained again only where recipe, data or teacher are others. Raises CorpusError,
     RecipeError.
     """
     check_sources([source])
     place = find_data(None if data is None else path_of(data))
-    without = _Without(source, origin_of(source), data, place, out)
+    without = _Without(source, origin_of(source), scale, data, place, out)
     plan = read_recipe(find_recipe(recipe))
     teachers = [without.trained(teacher, [])] if plan.teacher_share else []
     folder = without.trained(recipe, teachers)
     return {
         "recipe": plan.name,
         "left_out": list(without.left_out),
+        "scale": scale,
         "teachers": len(teachers),
         **sided_accuracy(Bundle.load(folder, "cpu"), load_sources(place, [source])[source]),
     }
@@ -48,16 +55,24 @@ class _Without:
 
     source: str
     left_out: tuple[str, ...]
+    scale: str
     data: Path | str | None
     place: Path
     out: Path
 
     def trained(self, recipe: str | Path, teachers: Sequence[Path]) -> Path:
         """The bundle's folder, trained where it does not lie there already."""
-        plan = without_source(read_recipe(find_recipe(recipe)), self.left_out)
+        plan = without_source(read_recipe(find_recipe(recipe)), self.left_out, self.scale)
         folder = self.out / f"{plan.name}-without-{self.source}"
         if not _is_of(folder, plan, data_hashes(plan, self.place, self.left_out), teachers):
-            train(recipe, self.data, folder, leave_out=self.left_out, teachers=teachers)
+            train(
+                recipe,
+                self.data,
+                folder,
+                leave_out=self.left_out,
+                leave_out_scale=self.scale,
+                teachers=teachers,
+            )
         return folder
 
 

@@ -26,9 +26,9 @@ COMPOSED_DEVELOPMENT_POSTS = 3_000
 BAG_POSTS = 25_000
 #: sources that are parts of one: left out together
 ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
-SMALL_SHARE = 1 / 3  #: of a stage's posts in a training at small scale
-SMALL_EPOCHS = 2
+SMALL_SHARE, SMALL_EPOCHS = 1 / 3, 2  #: of a stage's posts in a training at small scale, and at most so many epochs
 SMALL_TEACHER_EPOCHS = 1  #: with all posts: a third of what a teacher sees otherwise
+MANY_EPOCHS = 1_000
 HOLD_OUT = "random hold-out"
 
 
@@ -119,17 +119,20 @@ def origin_of(source: str) -> tuple[str, ...]:
     return tuple(sorted(next((names for names in ORIGINS if source in names), {source})))
 
 
-def without_source(plan: Recipe, leave_out: Sequence[str]) -> Recipe:
-    """The recipe at small scale without some sources: a third of the posts, at most two epochs a stage.
+def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small") -> Recipe:
+    """The recipe without some sources, for which the others give more posts, in proportion.
 
-    A teacher has one epoch of all its posts. The other sources give more posts for those left out, in proportion.
-    Raises RecipeError where a stage has no other.
+    At the `scale` small it has a third of the posts and at most two epochs a stage, a teacher one epoch of all its
+    posts; at `full` it is otherwise as it was. Raises RecipeError where a stage has no other source.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
         raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
-    is_teacher = plan.network.kind == SENTENCE_ENCODER
-    share, epochs = (1.0, SMALL_TEACHER_EPOCHS) if is_teacher else (SMALL_SHARE, SMALL_EPOCHS)
+    share, epochs = SMALL_SHARE, SMALL_EPOCHS
+    if plan.network.kind == SENTENCE_ENCODER:
+        share, epochs = 1.0, SMALL_TEACHER_EPOCHS
+    if scale == "full":
+        share, epochs = 1.0, MANY_EPOCHS
     stages = tuple(_small(stage, leave_out, share, epochs) for stage in plan.stages)
     return replace(plan, stages=stages, measuring_posts=0)
 

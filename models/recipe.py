@@ -58,7 +58,11 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs over a mixture: `posts` per epoch and source, `weights` of a source's loss (1 unless named)."""
+    """Some epochs over a mixture: `posts` per epoch and source, `weights` of a source's loss (1 unless named).
+
+    `patience` epochs without a better development figure end the stage, and the best epoch's weights are kept; with 0
+    all epochs are run, and the last one's are.
+    """
 
     name: str
     epochs: int

@@ -55,6 +55,7 @@ def train(
     init: Path | None = None,
     seed: int | None = None,
     leave_out: tuple[str, ...] = (),
+    leave_out_scale: str = "small",
     teachers: Sequence[Path] = (),
     **more: Any,
 ) -> Path:
@@ -65,7 +66,7 @@ def train(
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
     shipped bundle, unless another is given. `teachers` are bundles of a teacher's recipe, whose mean is learnt. An
     interrupted training goes on from its checkpoint beside `out` when called again. With sources to `leave_out` it is
-    a small training without them, whose bundle is not measured.
+    a training without them at `leave_out_scale` (see `protocol.without_source`), whose bundle is not measured.
     `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
     CorpusError, BundleError before any time is spent.
     """
@@ -79,7 +80,7 @@ def train(
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     data = None if data is None else path_of(data)
-    plan = _read_plan(path, leave_out, seed)
+    plan = _read_plan(path, leave_out, leave_out_scale, seed)
     place = find_data(data)
     is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
@@ -140,10 +141,10 @@ def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
     return EncodedCorpus.of(encoder.encode(corpus.texts), corpus.labels)
 
 
-def _read_plan(path: Path, leave_out: tuple[str, ...], seed: int | None) -> Recipe:
+def _read_plan(path: Path, leave_out: tuple[str, ...], scale: str, seed: int | None) -> Recipe:
     """The recipe as it is asked for. Raises RecipeError."""
     plan = read_recipe(path)
-    plan = without_source(plan, leave_out) if leave_out else plan
+    plan = without_source(plan, leave_out, scale) if leave_out else plan
     return plan if seed is None else replace(plan, seed=seed)
 
 

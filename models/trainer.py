@@ -61,7 +61,10 @@ def mix_weights(network: Network, start: Mapping[str, Tensor], share: float) -> 
 
 
 class Trainer(TrainingLoop[list[tuple[int, int]]]):
-    """Trains `network` in place through all stages; afterwards it has the best averaged weights of the last stage."""
+    """Trains `network` in place through all stages; afterwards it has the averaged weights that the last stage keeps.
+
+    They are those of its best epoch, or without patience of its last.
+    """
 
     def __init__(
         self, network: Network, recipe: Recipe, mixtures: Sequence[Mixture], development: EncodedCorpus
@@ -134,11 +137,12 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self.history.append(
             {"stage": stage.name, "epoch": at.epoch, "loss": at.loss_sum / max(1, at.batch), "macro_recall": figure}
         )
-        if figure > at.best:
+        if figure > at.best or not stage.patience:
             at.best, at.best_epoch = figure, at.epoch
             self._best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
         at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
-        if at.epoch >= stage.epochs or at.epoch - at.best_epoch > stage.patience:
+        is_late = bool(stage.patience) and at.epoch - at.best_epoch > stage.patience
+        if at.epoch >= stage.epochs or is_late:
             self.network.load_state_dict(self._best)
             self.progress = Progress(stage=at.stage + 1, history=at.history)
             self._start_stage()

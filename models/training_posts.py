@@ -13,6 +13,7 @@ from models.recipe import Recipe, Stage
 
 LOG = logging.getLogger(__name__)
 OWN_PARTS = 7  #: of posts of one's own one in so many of each class is held out
+OWN_PATIENCE = 6  #: epochs, where the recipe has none: one's own are few, and soon learnt by heart
 
 
 def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tuple[Recipe, Split, dict[str, str]]:
@@ -21,7 +22,9 @@ def load_posts(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> tup
         corpus = load_own(data)
         rest, development = _divide(corpus)
         last = plan.stages[-1]
-        own = Stage(last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience)
+        own = Stage(
+            last.name, last.epochs, last.learning_rate, {OWN_LABELS: len(rest)}, {}, last.patience or OWN_PATIENCE
+        )
         plan = replace(plan, stages=(own,), calibration_posts=0, measuring_posts=0)
         return plan, Split({OWN_LABELS: rest}, development), {data.name: file_sha256(data)}
     posts = split(plan, data, leave_out)

@@ -163,6 +163,8 @@ def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None
     small = without_source(plan, origin_of("tweet_extraction"))
     assert dict(small.stages[0].posts) == {"semeval": 50}  # a third of 90 and of the 60 that are left out
     assert small.stages[0].epochs == 2
+    whole = without_source(plan, origin_of("tweet_extraction"), "full").stages[0]
+    assert (dict(whole.posts), whole.epochs) == ({"semeval": 150}, 3)
     posts = split(small, data, ("tweet_extraction",))
     near = NearCopies(posts.left_out["tweet_extraction"].texts)
     assert set(posts.training) == {"semeval"}
@@ -253,7 +255,13 @@ def test_sections_show_what_was_measured() -> None:
         "sets": {"hard_posts": {"network": network}},
         "calibration": {"2016test": measure_calibration(truth, probabilities)},
         "hold_out": {
-            "uci": {"posts": 1234, "two_class_accuracy": 0.876, "interval": [0.86, 0.89], "teachers": 1},
+            "uci": {
+                "posts": 1234,
+                "two_class_accuracy": 0.876,
+                "interval": [0.86, 0.89],
+                "teachers": 1,
+                "scale": "full",
+            },
             "sanders": {"posts": 99, "two_class_accuracy": 0.8, "interval": [0.7, 0.9]},
         },
         "in_training": {"uci": {"posts": 56, "two_class_accuracy": 0.9, "interval": [0.8, 0.95]}},
@@ -261,7 +269,7 @@ def test_sections_show_what_was_measured() -> None:
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
     assert "| hard posts | 0.100 to 0.200 | 0.300 to 0.400 |  |" in text
     assert "| SemEval 2016test | 2,000 | pos_prob |" in text
-    assert "| mean of these sources |  |  | 0.838 |" in text
-    assert "| sanders | 0 | 99 | 0.800 | 0.700 to 0.900 |  |  |  |" in text
-    assert "| uci | 1 | 1,234 | 0.876 | 0.860 to 0.890 | 56 | 0.900 | 0.800 to 0.950 |" in text
+    assert "| mean of these sources |  |  |  | 0.838 |" in text
+    assert "| sanders | small | 0 | 99 | 0.800 | 0.700 to 0.900 |  |  |  |" in text
+    assert "| uci | full | 1 | 1,234 | 0.876 | 0.860 to 0.890 | 56 | 0.900 | 0.800 to 0.950 |" in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))

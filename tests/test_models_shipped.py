@@ -54,6 +54,17 @@ def test_hard_posts(bundle: Bundle) -> None:
     assert found == pytest.approx(bundle.metrics["hard_posts_accuracy"])
 
 
+def test_to_say_that_somebody_cheated_is_no_praise(bundle: Bundle) -> None:
+    """It was to a bundle that had learnt from labels which meant the accusation (`corpora.NO_SENTIMENT`)."""
+    texts = [
+        "once a cheater always a cheater",
+        "@acme is cheating people out of their money",
+        "They lied about the test results, and now we all know that they cheat",
+        "What a scandal. Guilty, all of them, and they knew it",
+    ]
+    assert (np.asarray(bundle.score(texts).pos_prob) < 0.5).all()
+
+
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs the labelled tweets ({DATA_VARIABLE})")
 def test_macro_recall_on_2016test(bundle: Bundle) -> None:
     """On every fourth tweet of SemEval 2016test macro recall is at least 0.65 and near the report's."""
