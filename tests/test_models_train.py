@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import RECIPE, labelled_rows, make_bundle, one_thread, write_labelled
+from torch import Tensor
 
 from models.bundle import Bundle, read_manifest
 from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv, text_key
 from models.evaluate import evaluate, load_report, render
 from models.manifest import LOADED_FILES, BundleError
-from models.mixture import EncodedCorpus, TrainingBatch, draw, targets_of
+from models.mixture import EncodedCorpus, Mixture, TrainingBatch, draw, targets_of
 from models.near_copies import NearCopies
 from models.network_weights import read_weights
-from models.recipe import RecipeError, find_recipe, list_recipes, read_recipe
+from models.networks import GruClassifier
+from models.recipe import Recipe, RecipeError, Stage, find_recipe, list_recipes, read_recipe
+from models.shapes import GruShape
 from models.task_recipe import is_task_recipe
 from models.train import train
-from models.trainer import loss_of
+from models.trainer import Trainer, loss_of
 from models.training_posts import load_posts
 from models.vocabulary import encoder_folder
 
@@ -81,6 +84,30 @@ def test_the_same_seed_gives_the_same_bytes(trained: Path, recipe: Path, posts: 
     for name in LOADED_FILES:
         assert (again / name).read_bytes() == (trained / name).read_bytes()
     assert (other / "weights.safetensors").read_bytes() != (trained / "weights.safetensors").read_bytes()
+
+
+class Worsening(Trainer):
+    """A training whose development figure falls from epoch to epoch; it keeps each epoch's averaged output."""
+
+    outputs: list[Tensor]
+
+    def _develop(self) -> float:
+        self.outputs.append(self.average.output.weight.detach().clone())
+        return 1.0 - 0.1 * self.progress.epoch
+
+
+def test_without_patience_the_last_weights_are_kept(tmp_path: Path) -> None:
+    """And all epochs are run; with it the stage ends early, with the weights of its best epoch."""
+    corpus = EncodedCorpus.of([[1, 2], [3, 4]] * 8, [0, 2] * 8)
+    for patience, n_epochs, kept in ((0, 5, 4), (2, 3, 0)):
+        stage = Stage("only", 5, 0.02, {"uci": 16}, {}, patience)
+        plan = Recipe("", "", (), "subword", (stage,), batch_posts=4, average_decay=0.5)
+        trainer = Worsening(GruClassifier(GruShape(8, 4, 4, 3)), plan, [Mixture(plan, 0, {"uci": corpus}, {})], corpus)
+        trainer.outputs = []
+        trainer.run(tmp_path / f"patience-{patience}", "")
+        assert len(trainer.outputs) == len(trainer.history) == n_epochs
+        same = [torch.equal(output, trainer.network.output.weight) for output in trainer.outputs]
+        assert same == [epoch == kept for epoch in range(n_epochs)]
 
 
 def test_the_last_weights_can_be_mixed_with_those_of_the_start(
