@@ -80,10 +80,15 @@ def class_table(figures: Mapping[str, Any]) -> str:
 def _stage_lines(manifest: Manifest) -> str:
     stages = manifest.trained.get("recipe", {}).get("stages", [])
     return "\n".join(
-        f"- `{stage['name']}`, up to {stage['epochs']} epochs of "
+        f"- `{stage['name']}`, {'' if stage.get('patience') == 0 else 'up to '}{stage['epochs']} epochs of "
         + ", ".join(f"{count:,} {SOURCE_NAMES.get(source, source)}" for source, count in stage["posts"].items())
         for stage in stages
     )
+
+
+def _runs_to_its_end(recipe: Mapping[str, Any]) -> bool:
+    """Whether the last stage keeps the weights of its last epoch, whatever the posts held out say of them."""
+    return any(stage.get("patience") == 0 for stage in recipe.get("stages", [])[-1:])
 
 
 def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
@@ -133,6 +138,7 @@ def _origin(manifest: Manifest, text: str) -> str:
         seed=recipe.get("seed", ""),
         stages=_stage_lines(manifest) + _taught(manifest),
         calibrated=_calibrated(manifest),
+        purpose="to choose the recipe" if _runs_to_its_end(recipe) else "for early stopping",
         held_out=manifest.trained.get("held_out_posts", recipe.get("development_posts", 0)),
         files=", ".join(manifest.trained.get("data_sha256", {})),
     )
@@ -182,7 +188,7 @@ CORPORA_PARTS = {
 
 {stages}
 
-{held_out:,} tweets of SemEval 2013-2015 were held out for early stopping{calibrated}. The split
+{held_out:,} tweets of SemEval 2013-2015 were held out {purpose}{calibrated}. The split
 `2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
 hashes of the data and the course of the training.""",
     "figures": "",
