@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +227,13 @@ def test_once_ends_with_69_when_the_store_stays_away(
 def test_once_ends_with_69_while_alerts_wait_for_slack(
     tmp_path: Path, tiny_bundle: str, run_once: RunOnce, slack: FakeSlack
 ) -> None:
-    """The posts are counted, the alert stays in the outbox, and the next run delivers it."""
+    """The posts are counted, the alert stays in the outbox, and the next run delivers it. Days of last week count."""
     slack.script.extend([Answer(status=503, posts=False)] * 50)
     alerts = {"threshold": 1.0, "certainty": 0, "min_posts": 1, "slack": {"base_url": slack.url}}
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, alerts=alerts, brand="acme")
-    drop(tmp_path, "posts.csv", csv_bytes([{"created_at": "2026-11-20T10:00", "text": "meh"}], ("created_at", "text")))
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    post = {"created_at": f"{yesterday}T10:00", "text": "meh"}
+    drop(tmp_path, "posts.csv", csv_bytes([post], ("created_at", "text")))
     assert run_once(config, wait_s=0.5, SLACK_BOT_TOKEN=slack.token) == 69
     assert n_posts(url_in(tmp_path)) == 1
     assert slack.posted == []
