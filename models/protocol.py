@@ -28,7 +28,6 @@ BAG_POSTS = 25_000
 ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
 SMALL_SHARE, SMALL_EPOCHS = 1 / 3, 2  #: of a stage's posts in a training at small scale, and at most so many epochs
 SMALL_TEACHER_EPOCHS = 1  #: with all posts: a third of what a teacher sees otherwise
-MANY_EPOCHS = 1_000
 HOLD_OUT = "random hold-out"
 
 
@@ -128,17 +127,18 @@ def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small")
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
         raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
-    share, epochs = SMALL_SHARE, SMALL_EPOCHS
+    share, most = SMALL_SHARE, SMALL_EPOCHS
     if plan.network.kind == SENTENCE_ENCODER:
-        share, epochs = 1.0, SMALL_TEACHER_EPOCHS
+        share, most = 1.0, SMALL_TEACHER_EPOCHS
     if scale == "full":
-        share, epochs = 1.0, MANY_EPOCHS
-    stages = tuple(_small(stage, leave_out, share, epochs) for stage in plan.stages)
+        share, most = 1.0, max(stage.epochs for stage in plan.stages)
+    stages = tuple(_stage_without(stage, leave_out, share, most) for stage in plan.stages)
     return replace(plan, stages=stages, measuring_posts=0)
 
 
-def _small(stage: Stage, leave_out: Sequence[str], share: float, epochs: int) -> Stage:
+def _stage_without(stage: Stage, leave_out: Sequence[str], share: float, most: int) -> Stage:
+    """The `share` of the stage's posts from the other sources, in at most so many epochs."""
     others = {name: n for name, n in stage.posts.items() if name not in leave_out}
     scale = share * sum(stage.posts.values()) / sum(others.values())
     posts = {name: max(1, round(n * scale)) for name, n in others.items()}
-    return replace(stage, posts=posts, epochs=min(stage.epochs, epochs))
+    return replace(stage, posts=posts, epochs=min(stage.epochs, most))

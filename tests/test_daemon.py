@@ -227,7 +227,7 @@ def test_once_ends_with_69_when_the_store_stays_away(
 def test_once_ends_with_69_while_alerts_wait_for_slack(
     tmp_path: Path, tiny_bundle: str, run_once: RunOnce, slack: FakeSlack
 ) -> None:
-    """The posts are counted, the alert stays in the outbox, and the next run delivers it. Days of last week count."""
+    """The posts are counted, the alert stays in the outbox, and the next run delivers it."""
     slack.script.extend([Answer(status=503, posts=False)] * 50)
     alerts = {"threshold": 1.0, "certainty": 0, "min_posts": 1, "slack": {"base_url": slack.url}}
     config = write_config(tmp_path, scoring={"bundle": tiny_bundle}, alerts=alerts, brand="acme")
@@ -237,6 +237,9 @@ def test_once_ends_with_69_while_alerts_wait_for_slack(
     assert run_once(config, wait_s=0.5, SLACK_BOT_TOKEN=slack.token) == 69
     assert n_posts(url_in(tmp_path)) == 1
     assert slack.posted == []
+    slack.script.clear()
+    assert run_once(config, wait_s=20, SLACK_BOT_TOKEN=slack.token) == 0
+    assert len(slack.posted) == 1
 
 
 def test_once_refuses_a_database_of_a_newer_program(tmp_path: Path, tiny_bundle: str, run_once: RunOnce) -> None:
