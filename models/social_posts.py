@@ -22,6 +22,7 @@ SOURCES = (
     "sanders",
     "uci",
     "sentiment140",
+    "emoticon2011",
 )
 
 

@@ -86,7 +86,7 @@ def test_its_card_tells_of_the_stage_that_ran_to_its_end() -> None:
     """The first stage may have ended early; what was held out chose no epoch of the last one."""
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "- `broad`, up to 3 epochs of" in card
-    assert "- `close`, 12 epochs of" in card
+    assert "- `close`, 9 epochs of" in card
     assert "3,000 tweets of SemEval 2013-2015 were held out to choose the recipe" in card
 
 
