@@ -60,6 +60,7 @@ def test_to_say_that_somebody_cheated_is_no_praise(bundle: Bundle) -> None:
         "once a cheater always a cheater",
         "@acme is cheating people out of their money",
         "They lied about the test results, and now we all know that they cheat",
+        "What a scandal. Guilty, all of them, and they knew it",
     ]
     assert (np.asarray(bundle.score(texts).pos_prob) < 0.5).all()
 
