@@ -23,7 +23,7 @@ class Baseline(Protocol):
 
 
 class BagOfWords:
-    """Logistic regression over tf-idf of words and word pairs, classes weighted alike; on the network's own posts."""
+    """Logistic regression over tf-idf of words and word pairs, classes weighted alike, on labels the network had."""
 
     name = "bag of words"
 

@@ -176,7 +176,10 @@ def _calibrated(manifest: Manifest) -> str:
     counts = [recipe.get(key, 0) for key in ("calibration_posts", "measuring_posts")]
     if not any(counts):
         return " and for the calibration"
-    told = "; {:,} random posts of the last stage's\nsources fit the calibration, {:,} more measure it".format(*counts)
+    told = (
+        "; {:,} random posts of those of the\nlast stage's sources that have all three classes fit the calibration,"
+        " {:,} more\nmeasure it"
+    ).format(*counts)
     return told + (". The bundle to start from had trained on posts of both" if manifest.trained.get("start") else "")
 
 

@@ -100,7 +100,7 @@ class Recipe:
     max_tokens: int = 128
     seed: int = 1
     development_posts: int = 3_000
-    calibration_posts: int = 0  # random posts of the last stage's sources, held out for the calibration besides
+    calibration_posts: int = 0  # random posts held out for the calibration besides (see `holdouts.split`)
     measuring_posts: int = 0  # and held out to measure it on
     batch_posts: int = 128
     average_decay: float = 0.998

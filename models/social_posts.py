@@ -1,4 +1,4 @@
-"""The posts that the shipped bundle learns last, as a task for other networks: how they fare on the same tweets."""
+"""Posts that the shipped bundle learns last, as a task for other networks: how they fare on the same tweets."""
 
 from collections.abc import Callable
 from dataclasses import replace
