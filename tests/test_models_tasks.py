@@ -45,6 +45,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tweets.append((f"@you {tweets[0][0]} http://t.co/x", tweets[0][1]))
     rows = [(label, text, "random") for text, label in tweets] + [("positive", "early and late", "head_tail")]
     write_gzip(folder / "sentiment140_sample.csv.gz", ("label", "text", "part"), rows)
+    emoticons = [(label, f"{text} :x") for text, label in sided(40, 8)]
+    write_gzip(folder / "emoticon2011.csv.gz", ("label", "text"), emoticons)
     seed_rows = [("1", label, text) for text, label in labelled_rows(200, 4)]
     seed_rows += [("2", "negative", "Not Available"), ("Id", "Tweet", "Category"), ("3", "positive", " ")]
     write_gzip(folder / "idcattweet_train.csv.gz", ("Id", "Category", "Tweet"), seed_rows)
