@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from tiny_models import labelled_rows, write_labelled
 
-from models.corpora import CLASSES, Corpus, CorpusError, find_data
+from models.corpora import CLASSES, COMPOSED, Corpus, CorpusError, find_data
 from models.divisions import stratified_parts
 from models.explore import explore
+from models.recipe import find_recipe, read_recipe
+from models.social_posts import SOURCES
 from models.tasks import N_FOLDS, TASKS, Split, class_indices, load_task
 
 Row = tuple[str, ...]
@@ -70,6 +72,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def keys(split: Split) -> list[set[str]]:
     """Keys of the posts to train on, to choose by, and to test on."""
     return [set(corpus.keys) for corpus in (split.train, split.development, split.read_test())]
+
+
+def test_the_task_social_has_the_sources_of_the_shipped_recipes_last_stage() -> None:
+    """What it asks for, and has hashes of, is what the recipe draws now; generated posts are in no file."""
+    plan = read_recipe(find_recipe("social-gru"))
+    assert set(SOURCES) == plan.stages[-1].posts.keys() - {COMPOSED}
 
 
 @pytest.mark.parametrize("name", TASKS)
