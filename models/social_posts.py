@@ -5,25 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.composed import grammar_files
-from models.corpora import Corpus, check_set_files, load_test, merge
+from models.corpora import FILES, Corpus, check_set_files, load_test, merge
 from models.holdouts import split
 from models.protocol import epoch_of
 from models.recipe import find_recipe, read_recipe
 
 RECIPE = "social-gru"
-#: of its last stage, but for the generated one
-SOURCES = (
-    "semeval",
-    "tweet_extraction",
-    "crowdflower",
-    "goemotions",
-    "sst_sentences",
-    "twitter_entity",
-    "sanders",
-    "uci",
-    "sentiment140",
-    "emoticon2011",
-)
+
+
+def corpora() -> tuple[str, ...]:
+    """Files of the sources that its last stage draws from; generated posts are in none."""
+    return tuple(FILES[name] for name in read_recipe(find_recipe(RECIPE)).stages[-1].posts if name in FILES)
 
 
 def files_beside() -> dict[str, Path]:

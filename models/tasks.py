@@ -57,12 +57,13 @@ class Split:
 class Task:
     """A task's classes, how many divisions its figure is the mean of, and who reads one: (folder, its number).
 
-    `files` lie in the folder of the corpora; `beside` gives the others that its posts depend on, by name.
+    `files` names those that lie in the folder of the corpora; `beside` gives the others that its posts depend on, by
+    name.
     """
 
     classes: tuple[str, ...]
     n_splits: int
-    files: tuple[str, ...]
+    files: Callable[[], tuple[str, ...]]
     read: Callable[[Path, int], tuple[Corpus, Callable[[], Corpus]]]
     beside: Callable[[], Mapping[str, Path]] = dict
 
@@ -98,11 +99,12 @@ def load_task(name: str, data: Path | str | None = None, split: int = 0) -> Spli
         rest, test = fold(own, split, N_FOLDS, "test")
         hashes = {place.name: file_sha256(place)}
         return _divided(f"{place.stem} test", _classes_of(own, str(place)), rest, lambda: test, hashes)
-    missing = [file for file in task.files if not (place / file).is_file()]
+    files = task.files()
+    missing = [file for file in files if not (place / file).is_file()]
     if missing:
         raise CorpusError(f"{name} needs {', '.join(missing)} in {place}")
     rest, read_test = task.read(place, split)
-    hashes = {file: file_sha256(place / file) for file in task.files}
+    hashes = {file: file_sha256(place / file) for file in files}
     beside = {file: file_sha256(path) for file, path in task.beside().items()}
     return replace(_divided(f"{name} test", task.classes, rest, read_test, hashes), beside=beside)
 
@@ -204,17 +206,22 @@ def _semeval(folder: Path, _split: int) -> tuple[Corpus, Callable[[], Corpus]]:
     return rest.without(set(load_test(folder).keys)), lambda: load_test(folder)
 
 
+def _named(*files: str) -> Callable[[], tuple[str, ...]]:
+    """The files of a task that are always these."""
+    return lambda: files
+
+
 TASKS: Mapping[str, Task] = {
-    "imdb": Task(CLASSES_TWO, 1, ("imdb_train.csv.gz", "imdb_test.csv.gz"), _imdb),
-    "sentiment140": Task(CLASSES_TWO, N_FOLDS, (FILES["sentiment140"],), _sentiment140),
-    "tweets3": Task(CLASSES_THREE, N_FOLDS, ("idcattweet_train.csv.gz",), _tweets3),
-    "semeval": Task(CLASSES_THREE, 1, (FILES["semeval"],), _semeval),
+    "imdb": Task(CLASSES_TWO, 1, _named("imdb_train.csv.gz", "imdb_test.csv.gz"), _imdb),
+    "sentiment140": Task(CLASSES_TWO, N_FOLDS, _named(FILES["sentiment140"]), _sentiment140),
+    "tweets3": Task(CLASSES_THREE, N_FOLDS, _named("idcattweet_train.csv.gz"), _tweets3),
+    "semeval": Task(CLASSES_THREE, 1, _named(FILES["semeval"]), _semeval),
     "social": Task(
         CLASSES_THREE,
         1,
-        tuple(FILES[name] for name in social_posts.SOURCES),
+        social_posts.corpora,
         social_posts.read_social,
         social_posts.files_beside,
     ),
-    "uci": Task(CLASSES_TWO, N_FOLDS, (FILES["uci"],), _uci),
+    "uci": Task(CLASSES_TWO, N_FOLDS, _named(FILES["uci"]), _uci),
 }
