@@ -80,15 +80,15 @@ def class_table(figures: Mapping[str, Any]) -> str:
 def _stage_lines(manifest: Manifest) -> str:
     stages = manifest.trained.get("recipe", {}).get("stages", [])
     return "\n".join(
-        f"- `{stage['name']}`, {'' if stage.get('patience') == 0 else 'up to '}{stage['epochs']} epochs of "
+        f"- `{stage['name']}`, {'' if _is_run_to_its_end(stage) else 'up to '}{stage['epochs']} epochs of "
         + ", ".join(f"{count:,} {SOURCE_NAMES.get(source, source)}" for source, count in stage["posts"].items())
         for stage in stages
     )
 
 
-def _runs_to_its_end(recipe: Mapping[str, Any]) -> bool:
-    """Whether the last stage keeps the weights of its last epoch, whatever the posts held out say of them."""
-    return any(stage.get("patience") == 0 for stage in recipe.get("stages", [])[-1:])
+def _is_run_to_its_end(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage keeps the weights of its last epoch, whatever the posts held out say of them."""
+    return stage.get("patience") == 0
 
 
 def render_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
@@ -133,12 +133,13 @@ def _sentence_start(words: str) -> str:
 
 def _origin(manifest: Manifest, text: str) -> str:
     recipe = manifest.trained.get("recipe", {})
+    last = recipe.get("stages", [])[-1:]
     return text.format(
         recipe=recipe.get("name", manifest.name),
         seed=recipe.get("seed", ""),
         stages=_stage_lines(manifest) + _taught(manifest),
         calibrated=_calibrated(manifest),
-        purpose="to choose the recipe" if _runs_to_its_end(recipe) else "for early stopping",
+        purpose="to choose the recipe" if any(map(_is_run_to_its_end, last)) else "for early stopping",
         held_out=manifest.trained.get("held_out_posts", recipe.get("development_posts", 0)),
         files=", ".join(manifest.trained.get("data_sha256", {})),
     )
