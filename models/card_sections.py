@@ -92,20 +92,31 @@ def _brand_days(days: Figures) -> str:
 def render_hold_outs(found: Figures, in_training: Figures) -> str:
     """A table of sources, each left out of a training of its own; beside it what is got where they are not."""
     rows = [
-        [source, one.get("scale", "small"), str(one.get("teachers", 0)), *_sided(one), *_sided(in_training.get(source))]
+        [
+            source,
+            one.get("scale", "small"),
+            *_sided(one),
+            *_sided(one.get("teacher"))[1:],
+            *_sided(in_training.get(source)),
+        ]
         for source, one in sorted(found.items())
     ]
-    mean = sum(one["two_class_accuracy"] for one in found.values()) / len(found)
-    rows.append(["mean of these sources", "", "", "", f"{mean:.3f}", "", "", "", ""])
+    taught = [one["teacher"] for one in found.values() if "teacher" in one]
+    means = _mean(list(found.values())), "", _mean(taught) if len(taught) == len(found) else "", "", "", "", ""
+    rows.append(["mean of these sources", "", "", *means])
     told = (
         "Two-class accuracy on posts with a side of sources left out of a training of their own, whose teacher had not"
         " seen the source either (at small scale the recipe has a third of its posts and at most two epochs a stage, a"
-        " teacher one epoch). Beside it this bundle, which learnt from the source, on the source's posts in the random"
-        " hold-out, of which only sources with all three classes have some:"
+        " teacher one epoch), and that teacher's on the same posts. Beside them this bundle, which learnt from the"
+        " source, on the source's posts in the random hold-out, of which only sources with all three classes have some:"
     )
-    header = ["source", "scale", "teachers", "posts", "left out", "95% interval"]
+    header = ["source", "scale", "posts", "left out", "95% interval", "its teacher", "95% interval"]
     header += ["posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
+
+
+def _mean(found: Sequence[Figures]) -> str:
+    return f"{sum(one['two_class_accuracy'] for one in found) / len(found):.3f}"
 
 
 def _sided(one: Figures | None) -> list[str]:

@@ -10,8 +10,9 @@ from models.bundle import Bundle
 from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
 from models.manifest import MANIFEST, read_manifest
-from models.protocol import origin_of, sided_accuracy, without_source
+from models.protocol import origin_of, said_by, sided_accuracy, without_source
 from models.recipe import Recipe, find_recipe, read_recipe
+from models.teacher import Teacher
 from models.train import train
 from models.training_posts import data_hashes
 
@@ -29,7 +30,8 @@ def measure_without(
 ) -> dict[str, Any]:
     """Two-class accuracy on `source` of `recipe` trained without it, on posts with a side.
 
-    A recipe that learns from teachers has one of the recipe `teacher`, which was trained without the source, too.
+    A recipe that learns from teachers has one of the recipe `teacher`, which was trained without the source, too, and
+    is measured as well (`teacher`): what the network could have learnt from it.
     For `scale` see `protocol.without_source`.
     Bundles are kept under `out` and trained again only where recipe, data or teacher are others. Raises CorpusError,
     RecipeError.
@@ -38,15 +40,18 @@ def measure_without(
     place = find_data(None if data is None else path_of(data))
     without = _Without(source, origin_of(source), scale, data, place, out)
     plan = read_recipe(find_recipe(recipe))
-    teachers = [without.trained(teacher, [])] if plan.teacher_share else []
-    folder = without.trained(recipe, teachers)
-    return {
+    master = without.trained(teacher, []) if plan.teacher_share else None
+    folder = without.trained(recipe, [] if master is None else [master])
+    posts = load_sources(place, [source])[source]
+    found = {
         "recipe": plan.name,
         "left_out": list(without.left_out),
         "scale": scale,
-        "teachers": len(teachers),
-        **sided_accuracy(Bundle.load(folder, "cpu"), load_sources(place, [source])[source]),
+        **sided_accuracy(said_by(Bundle.load(folder, "cpu")), posts),
     }
+    if master is not None:
+        found["teacher"] = sided_accuracy(Teacher(master).probabilities, posts)
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Calibration on the random hold-out and on `2016test`, daily means per brand, and whole sources left out of training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
     sets = {HOLD_OUT: posts.measuring, TEST_SPLIT: load_test(data)}
     calibration = {name: _calibration(bundle, corpus) for name, corpus in sets.items() if len(corpus)}
     in_training = {
-        name: sided_accuracy(bundle, corpus)
+        name: sided_accuracy(said_by(bundle), corpus)
         for name, corpus in posts.measured_sources.items()
         if set(corpus.labels) - {CLASSES.index("neutral")}
     }
@@ -97,16 +97,25 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
     return report | {"brand_days": days | {"prior": [float(share) for share in prior]}}
 
 
-def sided_accuracy(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
-    """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, at least one, and its 95% interval."""
-    truth = np.array(corpus.labels)
-    pos_prob = np.asarray(bundle.score(corpus.texts).pos_prob)
-    right = ((pos_prob >= 0.5) == (truth == 2))[truth != 1]
+def sided_accuracy(says: Callable[[Sequence[str]], FloatArray], corpus: Corpus) -> dict[str, Any]:
+    """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, at least one, and its 95% interval.
+
+    `says` gives the probabilities (n, C) of texts.
+    """
+    sided = corpus.select(i for i, label in enumerate(corpus.labels) if label != CLASSES.index("neutral"))
+    probabilities = says(sided.texts)
+    pos_prob = probabilities[:, 2] + probabilities[:, 1] / 2
+    right = (pos_prob >= 0.5) == (np.array(sided.labels) == CLASSES.index("positive"))
     return {
         "posts": len(right),
         "two_class_accuracy": float(right.mean()),
         "interval": interval_of(np.mean, right),
     }
+
+
+def said_by(bundle: Bundle) -> Callable[[Sequence[str]], FloatArray]:
+    """The probabilities (n, C) that a bundle gives to texts."""
+    return lambda texts: bundle.score(texts).probabilities
 
 
 def _calibration(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:

@@ -159,10 +159,9 @@ class Chain:
         self._let_leases_run_out(("sending", "unknown", "pending"))
 
     def finish(self) -> None:
-        """One more daemon, which lives; it must stop when asked, which it can be once it is up: the last to die may have
-        left nothing to do, and a process that is still being loaded ends by the signal itself."""
+        """One more daemon, which lives; it must stop when asked."""
         with self._daemon("") as daemon:
-            daemon.wait_ready()
+            daemon.wait_ready()  # there may be nothing left to do, and the signal ends a process that is being loaded
             wait_until(self._is_through, f"the rest after {self._n_rounds} crashes")
             assert daemon.stop() == 0
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from models import soft_labels, teacher
 from models.bundle import Bundle
-from models.corpora import Corpus, corpus_of
+from models.corpora import Corpus, corpus_of, load_sources
 from models.hold_out_source import measure_without
 from models.manifest import BundleError, read_manifest
 from models.measures import FloatArray
 from models.mixture import FEELINGS_OF_LABEL, EncodedCorpus, Mixture
 from models.preparation import PLACEHOLDERS
+from models.protocol import sided_accuracy
 from models.recipe import RecipeError, find_recipe, read_recipe
 from models.sentence_encoder import SentenceClassifier, pretrained, teacher_vocabulary
 from models.soft_labels import taught_by
@@ -271,6 +272,10 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     def measure() -> list[int]:
         found = measure_without("semeval", corpora, out, pupil, master)
         assert found["left_out"] == ["semeval"]
+        assert found["teacher"] == sided_accuracy(
+            Teacher(out / "master-without-semeval").probabilities, load_sources(corpora, ["semeval"])["semeval"]
+        )
+        assert found["teacher"]["posts"] == found["posts"]
         return [(out / f"{name}-without-semeval" / "manifest.json").stat().st_mtime_ns for name in ("master", "pupil")]
 
     made_at = measure()
