@@ -1,8 +1,7 @@
 """How well a recipe does on a source of posts that its training had nothing of: `model evaluate --hold-out SOURCE`."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, said_by, sided_accuracy, without_source
-from models.recipe import Recipe, find_recipe, read_recipe
+from models.recipe import Recipe, find_recipe, read_recipe, recipe_of
 from models.teacher import Teacher
 from models.train import train
 from models.training_posts import data_hashes
@@ -89,4 +88,4 @@ def _is_of(folder: Path, plan: Recipe, hashes: Mapping[str, str], teachers: Sequ
     taught_by = [told["sha256"] for told in trained.get("teachers", ())]
     if taught_by != [read_manifest(teacher).sha256 for teacher in teachers]:
         return False
-    return trained.get("recipe") == json.loads(json.dumps(asdict(plan))) and trained.get("data_sha256") == hashes
+    return recipe_of(trained) == plan and trained.get("data_sha256") == hashes

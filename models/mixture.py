@@ -26,13 +26,15 @@ FEELINGS_OF_LABEL = {
 class EncodedCorpus:
     """Token ids and labels of one source. `class_weights` (C,) make its classes count alike; 0 for a class it lacks.
 
-    `taught` (n, C): a teacher's probabilities, NaN for the posts that are never drawn.
+    `taught` (n, C): the teachers' probabilities, `hints` (n, K, D) float16: the K teachers' states; NaN for the posts
+    that are never drawn.
     """
 
     ids: Sequence[Sequence[int]]
     labels: IntArray
     class_weights: npt.NDArray[np.float64]
     taught: npt.NDArray[np.float32] | None = None
+    hints: npt.NDArray[np.float16] | None = None
 
     @classmethod
     def of(cls, ids: Sequence[Sequence[int]], labels: Sequence[int]) -> "EncodedCorpus":
@@ -51,10 +53,12 @@ class TrainingBatch:
     targets: Tensor  # (B, C) float32: shares of the classes, 0 for one that is not allowed
     weights: Tensor  # (B,) float32
     allowed: Tensor  # (B, C) bool: the classes that the post's source, or its teacher, knows
+    hints: Tensor  # (B, K, D) float32: the teachers' states; zeros where there are none, (B, 0, 0) without hints
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """The same on a device."""
-        return TrainingBatch(*(part.to(device) for part in (self.ids, self.targets, self.weights, self.allowed)))
+        parts = self.ids, self.targets, self.weights, self.allowed, self.hints
+        return TrainingBatch(*(part.to(device) for part in parts))
 
 
 def targets_of(labels: IntArray, allowed: npt.NDArray[np.bool_], smoothing: float) -> FloatArray:
@@ -82,6 +86,8 @@ class Mixture:
         self.recipe = recipe
         self.stage: Stage = recipe.stages[stage_index]
         self.sources = [(name, sources[name]) for name in self.stage.posts]
+        shapes = {corpus.hints.shape[1:] for corpus in sources.values() if corpus.hints is not None}
+        self.hint_shape: tuple[int, int] = max(shapes, default=(0, 0))  #: (K, D) of the hints of any post
         self._seed = [recipe.seed, stage_index]
         self._emoji = {
             label: [vocabulary[f] for f in names if f in vocabulary] for label, names in FEELINGS_OF_LABEL.items()
@@ -140,7 +146,16 @@ class Mixture:
             torch.from_numpy(targets.astype(np.float32)),
             torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(allowed),
+            torch.from_numpy(self._hints(pairs)),
         )
+
+    def _hints(self, pairs: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
+        found = np.zeros((len(pairs), *self.hint_shape), np.float32)
+        for row, (source, post) in enumerate(pairs):
+            hints = self.sources[source][1].hints
+            if hints is not None:
+                found[row] = hints[post]
+        return found
 
     def _targets(self, pairs: Sequence[tuple[int, int]], labels: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """(B, C) each: what the network shall say, the teacher's share of it included, and the classes it may."""

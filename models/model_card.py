@@ -164,6 +164,12 @@ def _taught(manifest: Manifest) -> str:
         " too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same posts. Macro"
         f" recall on the development posts: {recalls}."
     )
+    if recipe.get("hint_weight"):
+        text += (
+            " What its output is made of learnt to be mapped to what the teachers' is made of, by a linear map that was"
+            " thrown away (hints, Romero et al. 2015, arXiv:1412.6550; cosine distance, weight"
+            f" {recipe['hint_weight']:g})."
+        )
     return "\n\n" + fill(text, WIDTH, break_on_hyphens=False)
 
 

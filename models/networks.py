@@ -30,11 +30,16 @@ class GruClassifier(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64 on the CPU, each >= 1, count."""
+        logits: Tensor = self.output(self.states(ids, lengths))  # (B, C)
+        return logits
+
+    def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, 4H): what the output is made of."""
         embedded = self.embedding(ids)  # (B, T, E)
         if self.training:
             embedded = self.dropout(drop_tokens(embedded, self.token_dropout))
-        logits: Tensor = self.output(self.dropout(pool(self._run(embedded, lengths), lengths)))  # (B, C)
-        return logits
+        pooled: Tensor = self.dropout(pool(self._run(embedded, lengths), lengths))
+        return pooled
 
     def _run(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """States (B, T, 2H) of both directions; packing is left out where there is no padding."""

@@ -109,6 +109,7 @@ class Recipe:
     label_smoothing: float = 0.0
     emoji_share: float = 0.0
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
+    hint_weight: float = 0.0  # of the distance to the teachers' states in the loss (`hints.Hints`)
     untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count
     untrusted: tuple[str, ...] = ()  # sources whose labels are ignored where there is a teacher
     start_share: float = 0.0  # of the last weights are those of the bundle to start from (`trainer.mix_weights`)
@@ -120,14 +121,16 @@ class Recipe:
             check_share(name, getattr(self, name))
         for name in ("emoji_share", "teacher_share", "start_share"):
             check_share(name, getattr(self, name), or_all=True)
-        for name in ("clip", "weight_decay"):
-            check_positive(name, getattr(self, name), or_zero=name == "weight_decay")
+        for name in ("clip", "weight_decay", "hint_weight"):
+            check_positive(name, getattr(self, name), or_zero=name != "clip")
         if self.max_tokens < 2:
             raise ValueError("max_tokens must be at least 2")
         if not self.stages:
             raise ValueError("stages must name at least one stage")
         if self.teacher_share and self.network.kind == SENTENCE_ENCODER:
             raise ValueError(f"a {SENTENCE_ENCODER} is a teacher and has none: teacher_share must be 0")
+        if self.hint_weight and not self.teacher_share:
+            raise ValueError("hint_weight is of hints from teachers: it needs a teacher_share")
 
 
 def find_recipe(recipe: str | Path) -> Path:

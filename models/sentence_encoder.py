@@ -56,6 +56,11 @@ class SentenceClassifier(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, C) of `ids` (B, T) int64, of which the first `lengths` (B,) int64, each >= 1, count."""
+        logits: Tensor = self.output(self.states(ids, lengths))
+        return logits
+
+    def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, D): what the output is made of."""
         marked, padded = self._marked(ids, lengths.to(ids.device))  # (B, T + 2)
         places = torch.arange(marked.shape[1], device=ids.device)
         states = self.dropout(self.norm(self.embedding(marked) + self.position(places)))  # (B, T + 2, D)
@@ -63,9 +68,8 @@ class SentenceClassifier(nn.Module):
         for layer in self.layers:
             states = layer(states, src_key_padding_mask=mask)
         kept = (~padded).unsqueeze(-1).to(states.dtype)
-        mean = (states * kept).sum(dim=1) / kept.sum(dim=1)  # (B, D)
-        logits: Tensor = self.output(self.dropout(mean))
-        return logits
+        mean: Tensor = self.dropout((states * kept).sum(dim=1) / kept.sum(dim=1))
+        return mean
 
     def _marked(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The ids between the marks of a text's beginning and end, and which places are padding."""

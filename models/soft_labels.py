@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ LOG = logging.getLogger(__name__)
 SAVE_S = 60.0
 CHUNK_POSTS = 1_024
 
-Labels = dict[str, npt.NDArray[np.float32]]
+Labels = dict[str, npt.NDArray[np.floating[Any]]]
 
 
 def taught_by(
@@ -36,16 +37,25 @@ def taught_by(
     mixtures: Sequence[Mixture],
     bundle: Path,
 ) -> dict[str, EncodedCorpus]:
-    """The encoded corpora with the mean of the teachers' probabilities of every post that is drawn.
+    """The encoded corpora with the mean of the teachers' probabilities of every post that is drawn, and their hints.
 
-    Untaught sources are as they were. Each teacher's are kept in a file beside the folder of the `bundle`, from which
-    an interrupted call goes on.
+    Untaught sources are as they were. What each teacher says is kept in a file beside the folder of the `bundle`, from
+    which an interrupted call goes on.
     """
-    untaught = mixtures[0].recipe.untaught
-    corpora = {name: corpus for name, corpus in corpora.items() if name not in untaught}
+    recipe = mixtures[0].recipe
+    corpora = {name: corpus for name, corpus in corpora.items() if name not in recipe.untaught}
     said = [_labels_of(teacher, corpora, mixtures, soft_labels_file(bundle, teacher)) for teacher in teachers]
-    means = {name: np.stack([labels[name] for labels in said]).mean(axis=0) for name in corpora}
-    return {**encoded, **{name: replace(encoded[name], taught=means[name]) for name in corpora}}
+    taught = dict(encoded)
+    for name in corpora:
+        mean = np.stack([labels[name] for labels in said]).mean(axis=0)
+        hints = np.stack([labels[states_of(name)] for labels in said], axis=1) if recipe.hint_weight else None
+        taught[name] = replace(encoded[name], taught=mean, hints=hints)
+    return taught
+
+
+def states_of(source: str) -> str:
+    """Under which name a teacher's states of a source's posts are kept."""
+    return f"{source}.states"
 
 
 def soft_labels_file(bundle: Path, teacher: Teacher) -> Path:
@@ -54,13 +64,20 @@ def soft_labels_file(bundle: Path, teacher: Teacher) -> Path:
 
 
 def _labels_of(teacher: Teacher, corpora: Mapping[str, Corpus], mixtures: Sequence[Mixture], kept: Path) -> Labels:
-    """A teacher's probabilities (n, C) by source, NaN for the posts that no epoch draws."""
+    """A teacher's probabilities (n, C) by source, and states (n, D) where hints are asked for.
+
+    NaN for the posts that no epoch draws.
+    """
     fingerprint = _fingerprint(teacher, corpora)
     labels = _load(kept, fingerprint)
+    asked = {name: name for name in corpora}
     for name, corpus in corpora.items():
         labels.setdefault(name, np.full((len(corpus), len(CLASSES)), np.nan, np.float32))
+        if mixtures[0].recipe.hint_weight:
+            asked[name] = states_of(name)
+            labels.setdefault(asked[name], np.full((len(corpus), teacher.width), np.nan, np.float16))
     wanted = {name: sorted(set().union(*(mixture.drawn(name) for mixture in mixtures))) for name in corpora}
-    missing = [(name, i) for name, rows in wanted.items() for i in rows if np.isnan(labels[name][i, 0])]
+    missing = [(name, i) for name, rows in wanted.items() for i in rows if np.isnan(labels[asked[name]][i, 0])]
     if missing:
         LOG.info("the teacher %s labels %d posts", teacher.sha256[:8], len(missing))
         _label(teacher, corpora, labels, missing, lambda: _save(kept, fingerprint, labels))
@@ -81,9 +98,11 @@ def _label(
     starts = range(0, len(missing), CHUNK_POSTS)
     for start in track(starts, "teacher", console=console, transient=True, disable=not console.is_terminal):
         chunk = missing[start : start + CHUNK_POSTS]
-        found = teacher.probabilities([corpora[name].texts[i] for name, i in chunk])
-        for (name, i), row in zip(chunk, found, strict=True):
-            labels[name][i] = row
+        found = teacher.say([corpora[name].texts[i] for name, i in chunk])
+        for (name, i), probabilities, states in zip(chunk, *found, strict=True):
+            labels[name][i] = probabilities
+            if states_of(name) in labels:
+                labels[states_of(name)][i] = states
         if time.monotonic() - saved_at > SAVE_S:
             save()
             saved_at = time.monotonic()

@@ -190,7 +190,7 @@ def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[
             f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`,"
             " then name its folder with --teacher"
         )
-    return replace(plan, teacher_share=0.0), []
+    return replace(plan, teacher_share=0.0, hint_weight=0.0), []
 
 
 def _to_calibrate(posts: Split, *, is_teacher: bool) -> Corpus:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn.functional import log_softmax
 
 from models.bundle import choose_device
 from models.checkpoint import Progress, optimizer_tensors, restore_optimizer
+from models.hints import Hints
 from models.measures import FloatArray, macro_recall
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch
 from models.networks import GruClassifier
@@ -33,20 +34,45 @@ def loss_of(logits: Tensor, batch: TrainingBatch, batch_posts: int) -> Tensor:
     return -(batch.weights * (batch.targets * logs).sum(dim=1)).sum() / batch_posts
 
 
-@torch.no_grad()
 def logits_of(network: Network, ids: Sequence[Sequence[int]], batch_posts: int = 256) -> FloatArray:
     """Logits (n, C) of the reference network without dropout, posts in the order given."""
+    return _outputs_of(network, network, ids, network.shape.n_classes, batch_posts)
+
+
+def states_and_logits_of(
+    network: Network, ids: Sequence[Sequence[int]], batch_posts: int = 256
+) -> tuple[FloatArray, FloatArray]:
+    """What the output is made of (n, S), and the logits (n, C); otherwise as `logits_of`."""
+
+    def both(padded: Tensor, lengths: Tensor) -> Tensor:
+        states = network.states(padded, lengths)
+        return torch.cat([states, network.output(states)], dim=1)
+
+    width = network.output.in_features
+    found = _outputs_of(network, both, ids, width + network.shape.n_classes, batch_posts)
+    return found[:, :width], found[:, width:]
+
+
+@torch.no_grad()
+def _outputs_of(
+    network: Network,
+    outputs: Callable[[Tensor, Tensor], Tensor],
+    ids: Sequence[Sequence[int]],
+    width: int,
+    batch_posts: int,
+) -> FloatArray:
+    """(n, width): the outputs (B, width) of padded ids (B, T) and lengths (B,), batch by batch, of like lengths."""
     network.eval()
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    logits = np.empty((len(ids), network.shape.n_classes))
+    found = np.empty((len(ids), width))
     for start in range(0, len(order), batch_posts):
         rows = order[start : start + batch_posts]
         lengths = torch.tensor([len(ids[i]) for i in rows])
         padded = torch.zeros(len(rows), int(lengths[-1]), dtype=torch.int64)
         for row, i in enumerate(rows):
             padded[row, : len(ids[i])] = torch.tensor(ids[i])
-        logits[rows] = network(padded.to(network.output.weight.device), lengths).float().cpu().numpy()
-    return logits
+        found[rows] = outputs(padded.to(network.output.weight.device), lengths).float().cpu().numpy()
+    return found
 
 
 @torch.no_grad()
@@ -74,6 +100,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self.network = network.to(self._device)
         self.average = copy.deepcopy(self.network)
         self.recipe = recipe
+        self.hints = self._new_hints(mixtures)
         self.mixtures = mixtures
         self.development = development
         self._best: dict[str, Tensor] = {}
@@ -103,8 +130,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        logits = self.network(batch.ids, torch.full((len(batch.ids),), batch.ids.shape[1]))
-        loss = loss_of(logits, batch, self.recipe.batch_posts)
+        loss = self._loss(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
@@ -112,6 +138,22 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self.progress.steps += 1
         self.progress.loss_sum += loss.item()
         follow(self.average, self.network, self.recipe.average_decay, self.progress.steps)
+
+    def _loss(self, batch: TrainingBatch) -> Tensor:
+        states = self.network.states(batch.ids, torch.full((len(batch.ids),), batch.ids.shape[1]))
+        loss = loss_of(self.network.output(states), batch, self.recipe.batch_posts)
+        if self.hints is None:
+            return loss
+        distance: Tensor = self.hints(states, batch.hints).sum() / self.recipe.batch_posts
+        return loss + self.recipe.hint_weight * distance
+
+    def _new_hints(self, mixtures: Sequence[Mixture]) -> Hints | None:
+        """For the hints that the posts have, if any."""
+        n_teachers, width = mixtures[0].hint_shape
+        if not n_teachers:
+            return None
+        torch.manual_seed(self.recipe.seed)
+        return Hints(self.network.output.in_features, n_teachers, width).to(self._device)
 
     def _rate(self, mixture: Mixture, n_batches: int) -> float:
         """Linear warm-up over the first twentieth of the stage, then linear decay to a twentieth."""
@@ -149,7 +191,8 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
 
     def _start_stage(self) -> None:
         self.average.load_state_dict(self.network.state_dict())
-        self._optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=self.recipe.weight_decay)
+        learnt = [*self.network.parameters(), *(self.hints.parameters() if self.hints else ())]
+        self._optimizer = torch.optim.AdamW(learnt, weight_decay=self.recipe.weight_decay)
 
     def _develop(self) -> float:
         predicted = logits_of(self.average, self.development.ids).argmax(axis=1)
@@ -157,6 +200,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
 
     def tensors(self) -> Mapping[str, Tensor]:
         parts = {"network": self.network.state_dict(), "average": self.average.state_dict(), "best": self._best}
+        parts["hints"] = self.hints.state_dict() if self.hints else {}
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         return tensors | optimizer_tensors(self._optimizer)
 
@@ -164,6 +208,8 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         self.network.load_state_dict(part_of(tensors, "network"))
         self.average.load_state_dict(part_of(tensors, "average"))
         self._best = part_of(tensors, "best")
+        if self.hints is not None:
+            self.hints.load_state_dict(part_of(tensors, "hints"))
         restore_optimizer(self._optimizer, tensors)
 
 

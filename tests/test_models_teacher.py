@@ -26,7 +26,7 @@ from models.sentence_encoder import SentenceClassifier, pretrained, teacher_voca
 from models.soft_labels import taught_by
 from models.teacher import Teacher
 from models.train import train
-from models.trainer import logits_of
+from models.trainer import logits_of, states_and_logits_of
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
 
@@ -144,6 +144,9 @@ def test_the_encoder_computes_what_bert_does(encoder: Path) -> None:
     output = network.output.weight.detach().numpy().T, network.output.bias.detach().numpy()
     for batch in (1, 3):
         assert np.abs(logits_of(network, posts, batch) - (expected @ output[0] + output[1])).max() < 1e-5
+        states, logits = states_and_logits_of(network, posts, batch)
+        assert np.abs(states - expected).max() < 1e-5
+        assert np.array_equal(logits, logits_of(network, posts, batch))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +198,7 @@ def test_the_same_seed_gives_the_same_teacher(encoder: Path, monkeypatch: pytest
 def pupil_recipe(folder: Path, share: float) -> Path:
     """A recipe whose targets are the teacher's by this share."""
     path = folder / f"pupil-{share}.yaml"
-    path.write_text(RECIPE.replace("name: tiny", "name: pupil") + f"teacher_share: {share}\n")
+    path.write_text(RECIPE.replace("name: tiny", "name: pupil") + f"teacher_share: {share}\nhint_weight: {share / 2}\n")
     return path
 
 
@@ -211,7 +214,8 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
         names = np.array(["negative", "neutral", "positive"])[logits.argmax(axis=1)]
         found[share] = np.mean(names == np.array([label for _, label in rows]))
         assert ("teachers" in read_manifest(folder).trained) == bool(share)
-        card = (folder / "README.md").read_text(encoding="utf-8")
+        card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+        assert ("cosine distance, weight 0.5" in card) == bool(share)
         assert ("100% of what it learnt of a post is what a teacher says" in card) == bool(share)
         assert len(list(tmp_path.glob(f"pupil-{share}.*.soft-labels"))) == len(masters)
     assert found[1.0] > 0.9
@@ -306,12 +310,14 @@ class Counting:
         self.sha256, self.positive = sha256, positive
         self.asked: list[str] = []
         self.patience = 10**9
+        self.width = 2
 
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+    def say(self, texts: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         if len(self.asked) + len(texts) > self.patience:
             raise KeyboardInterrupt
         self.asked.extend(texts)
-        return np.tile([0.2, 0.8 - self.positive, self.positive], (len(texts), 1))
+        probabilities = np.tile([0.2, 0.8 - self.positive, self.positive], (len(texts), 1))
+        return probabilities, np.array([[len(text), self.positive] for text in texts], np.float64)
 
 
 def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,19 +354,30 @@ def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
-    """Each one's probabilities are kept in a file of its own."""
+    """What each one says is kept in a file of its own. For hints, which are each one's states, they are asked again."""
     plan = read_recipe(find_recipe("social-gru"))
     stage = plan.stages[-1].__class__("one", 1, 0.01, {"uci": 10})
-    plan = plan.__class__("", "", (), "subword", (stage,))
+    plan = plan.__class__("", "", (), "subword", (stage,), teacher_share=1.0)
     corpus = corpus_of((f"text {number}", "neutral") for number in range(20))
     encoded = {"uci": EncodedCorpus.of([[1]] * 20, corpus.labels)}
     masters = [Counting("aaaaaaaaaa", 0.5), Counting("bbbbbbbbbb", 0.1)]
-    found = taught_by(masters, {"uci": corpus}, encoded, [Mixture(plan, 0, encoded, {})], tmp_path / "pupil")  # type: ignore[arg-type]
-    taught = found["uci"].taught
-    assert taught is not None
-    drawn = ~np.isnan(taught[:, 0])
-    assert drawn.sum() == 10
-    assert np.allclose(taught[drawn], [0.2, 0.5, 0.3])
+
+    def call(weight: float) -> EncodedCorpus:
+        mixture = Mixture(replace(plan, hint_weight=weight), 0, encoded, {})
+        return taught_by(masters, {"uci": corpus}, encoded, [mixture], tmp_path / "pupil")["uci"]  # type: ignore[arg-type]
+
+    for weight, n_asked in ((0.0, 10), (1.0, 20), (1.0, 20), (0.0, 20)):
+        found = call(weight)
+        assert found.taught is not None
+        drawn = ~np.isnan(found.taught[:, 0])
+        assert drawn.sum() == 10
+        assert np.allclose(found.taught[drawn], [0.2, 0.5, 0.3])
+        assert [len(master.asked) for master in masters] == [n_asked, n_asked]
+        assert (found.hints is not None) == bool(weight)
+        if found.hints is not None:
+            expected = [[[len(corpus.texts[i]), 0.5], [len(corpus.texts[i]), 0.1]] for i in np.flatnonzero(drawn)]
+            assert np.allclose(found.hints[drawn], expected, atol=1e-3)
+            assert np.isnan(found.hints[~drawn]).all()
     assert {path.name for path in tmp_path.iterdir()} == {"pupil.aaaaaaaa.soft-labels", "pupil.bbbbbbbb.soft-labels"}
 
 

@@ -383,7 +383,7 @@ def test_loss_leaves_out_classes_a_source_does_not_know() -> None:
     weights = EncodedCorpus.of([[1], [2]], [0, 2]).class_weights
     allowed = torch.tensor(np.stack([weights > 0] * 2))
     targets = torch.tensor(targets_of(np.array([0, 2]), allowed.numpy(), 0.1), dtype=torch.float32)
-    batch = TrainingBatch(torch.zeros(2, 1), targets, torch.ones(2), allowed)
+    batch = TrainingBatch(torch.zeros(2, 1), targets, torch.ones(2), allowed, torch.zeros(2, 0, 0))
     torch.autograd.backward(loss_of(logits, batch, 2))
     assert logits.grad is not None
     assert logits.grad[:, 1].tolist() == [0.0, 0.0]
