@@ -104,11 +104,13 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
     means = _mean(list(found.values())), "", _mean(taught) if len(taught) == len(found) else "", "", "", "", ""
     rows.append(["mean of these sources", "", "", *means])
-    told = (
-        "Two-class accuracy on posts with a side of sources left out of a training of their own, whose teacher had not"
-        " seen the source either (at small scale the recipe has a third of its posts and at most two epochs a stage, a"
-        " teacher one epoch), and that teacher's on the same posts. Beside them this bundle, which learnt from the"
-        " source, on the source's posts in the random hold-out, of which only sources with all three classes have some:"
+    told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
+    if taught:
+        told += ", whose teacher had not seen the source either, and that teacher's on the same posts"
+    told += (
+        " (at small scale the recipe has a third of its posts and at most two epochs a stage, a teacher one epoch)."
+        " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
+        " only sources with all three classes have some:"
     )
     header = ["source", "scale", "posts", "left out", "95% interval", "its teacher", "95% interval"]
     header += ["posts held out", "learnt from", "95% interval"]

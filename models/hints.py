@@ -16,7 +16,7 @@ class Hints(nn.Module):
         self.map = nn.Linear(width, n_teachers * taught_width)
 
     def forward(self, states: Tensor, taught: Tensor) -> Tensor:
-        """Cosine distances (B,), the mean of the teachers', of `states` (B, S) mapped from `taught` (B, K, D).
+        """Cosine distances (B,) between `states` (B, S), mapped, and `taught` (B, K, D): the mean over the teachers.
 
         0 where a post has no hint, which is all zeros.
         """

@@ -33,7 +33,7 @@ def measure_without(
     is measured as well (`teacher`): what the network could have learnt from it.
     For `scale` see `protocol.without_source`.
     Bundles are kept under `out` and trained again only where recipe, data or teacher are others. Raises CorpusError,
-    RecipeError.
+    RecipeError, BundleError.
     """
     check_sources([source])
     place = find_data(None if data is None else path_of(data))

@@ -159,15 +159,15 @@ def _taught(manifest: Manifest) -> str:
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
     who = "a teacher says of it" if len(teachers) == 1 else f"{len(teachers)} teachers say of it on average"
     text = (
-        f"{share:.0%} of what it learnt of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is the"
-        f" post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the classes, a transformer"
-        " too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same posts. Macro"
-        f" recall on the development posts: {recalls}."
+        f"{share:.0%} of what it was to say of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is"
+        f" the post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the classes, a"
+        " transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same"
+        f" posts. Macro recall on the development posts: {recalls}."
     )
     if recipe.get("hint_weight"):
         text += (
-            " What its output is made of learnt to be mapped to what the teachers' is made of, by a linear map that was"
-            " thrown away (hints, Romero et al. 2015, arXiv:1412.6550; cosine distance, weight"
+            " The network's state before its output also learnt to be mapped to each teacher's, by a linear map that"
+            " was thrown away (hints, Romero et al. 2015, arXiv:1412.6550; cosine distance, weight"
             f" {recipe['hint_weight']:g})."
         )
     return "\n\n" + fill(text, WIDTH, break_on_hyphens=False)

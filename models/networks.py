@@ -34,7 +34,7 @@ class GruClassifier(nn.Module):
         return logits
 
     def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """(B, 4H): what the output is made of."""
+        """(B, 4H): what the output makes the logits of; arguments as in `forward`. Dropouts act in training only."""
         embedded = self.embedding(ids)  # (B, T, E)
         if self.training:
             embedded = self.dropout(drop_tokens(embedded, self.token_dropout))

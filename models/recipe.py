@@ -60,6 +60,7 @@ class NetworkPlan:
 class Stage:
     """Some epochs over a mixture: `posts` per epoch and source, `weights` of a source's loss (1 unless named).
 
+    The weights are of what the posts are; hints (`hints.Hints`) of all sources count alike.
     `patience` epochs without a better development figure end the stage, and the best epoch's weights are kept; with 0
     all epochs are run, and the last one's are.
     """

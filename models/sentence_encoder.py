@@ -60,7 +60,7 @@ class SentenceClassifier(nn.Module):
         return logits
 
     def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """(B, D): what the output is made of."""
+        """(B, D): what the output makes the logits of; arguments as in `forward`. Dropouts act in training only."""
         marked, padded = self._marked(ids, lengths.to(ids.device))  # (B, T + 2)
         places = torch.arange(marked.shape[1], device=ids.device)
         states = self.dropout(self.norm(self.embedding(marked) + self.position(places)))  # (B, T + 2, D)

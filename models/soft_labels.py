@@ -48,7 +48,7 @@ def taught_by(
     taught = dict(encoded)
     for name in corpora:
         mean = np.stack([labels[name] for labels in said]).mean(axis=0)
-        hints = np.stack([labels[states_of(name)] for labels in said], axis=1) if recipe.hint_weight else None
+        hints = np.stack([labels.pop(states_of(name)) for labels in said], axis=1) if recipe.hint_weight else None
         taught[name] = replace(encoded[name], taught=mean, hints=hints)
     return taught
 
@@ -59,7 +59,7 @@ def states_of(source: str) -> str:
 
 
 def soft_labels_file(bundle: Path, teacher: Teacher) -> Path:
-    """Where a teacher's probabilities lie, beside the folder of the bundle that learns from them."""
+    """Where what a teacher says lies, beside the folder of the bundle that learns from it."""
     return bundle.with_name(f"{bundle.name}.{teacher.sha256[:8]}.soft-labels")
 
 

@@ -64,11 +64,12 @@ def train(
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns,
     for the recipes of one task also `hub:` and the name of a data set;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
-    shipped bundle, unless another is given. `teachers` are bundles of a teacher's recipe, whose mean is learnt. An
-    interrupted training goes on from its checkpoint beside `out` when called again. With sources to `leave_out` it is
-    a training without them at `leave_out_scale` (see `protocol.without_source`), whose bundle is not measured.
-    `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
-    CorpusError, BundleError before any time is spent.
+    shipped bundle, unless another is given. `teachers` are bundles of a teacher's recipe: the mean of what they say is
+    learnt, and of each its states where the recipe has a `hint_weight`. An interrupted training goes on from its
+    checkpoint beside `out` when called again. With sources to `leave_out` it is a training without them at
+    `leave_out_scale` (see `protocol.without_source`), whose bundle is not measured. `more`: what
+    `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError, CorpusError, BundleError
+    before any time is spent.
     """
     path = find_recipe(recipe)
     if is_task_recipe(path):
@@ -184,6 +185,8 @@ def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[
         found = [Teacher(folder) for folder in folders]
         if len({teacher.sha256 for teacher in found}) < len(found):
             raise RecipeError("--teacher names the same teacher twice: train another with --seed and --out")
+        if plan.hint_weight and len({teacher.width for teacher in found}) > 1:
+            raise RecipeError(f"{plan.name} has a hint_weight: it needs teachers of one width")
         return plan, found
     if plan.teacher_share and not place.is_file():
         raise RecipeError(
@@ -235,7 +238,7 @@ def _fingerprint(
 ) -> str:
     """What a checkpoint must agree with to be gone on from."""
     parts: list[Any] = [asdict(plan), dict(hashes), starts_from.sha256 if starts_from else None]
-    parts.append(sorted(teacher.sha256 for teacher in teachers))
+    parts.append([teacher.sha256 for teacher in teachers])  # in their order: each one's hints have a map of their own
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -42,7 +42,7 @@ def logits_of(network: Network, ids: Sequence[Sequence[int]], batch_posts: int =
 def states_and_logits_of(
     network: Network, ids: Sequence[Sequence[int]], batch_posts: int = 256
 ) -> tuple[FloatArray, FloatArray]:
-    """What the output is made of (n, S), and the logits (n, C); otherwise as `logits_of`."""
+    """What the output makes the logits of (n, S), and the logits (n, C); otherwise as `logits_of`."""
 
     def both(padded: Tensor, lengths: Tensor) -> Tensor:
         states = network.states(padded, lengths)
@@ -133,6 +133,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         loss = self._loss(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
+        # without the map of the hints: its gradients would leave less for the network's
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self._optimizer.step()
         self.progress.steps += 1

@@ -95,6 +95,25 @@ def test_the_network_comes_nearer_to_its_teachers(
     assert new_trainer(plan, {"semeval": replace(corpus, hints=None), "composed": sources["composed"]}).hints is None
 
 
+def test_the_distance_counts_by_its_weight(plan: Recipe, sources: Mapping[str, EncodedCorpus]) -> None:
+    """Over the nominal size of a batch, as the rest of the loss does; the network feels it, not the map alone."""
+    losses, felt = {}, {}
+    for weight in (0.0, 2.0):
+        trainer = new_trainer(replace(plan, hint_weight=weight), sources)
+        trainer.network.eval()
+        batch = trainer.mixture.tensors([(0, 1), (0, 4), (1, 2)], 0, 0)
+        loss = trainer._loss(batch)
+        torch.autograd.backward(loss)
+        losses[weight], felt[weight] = float(loss.detach()), trainer.network.state_dict(keep_vars=True)
+    assert trainer.hints is not None
+    states = trainer.network.states(batch.ids, torch.full((3,), 4))
+    distance = float(trainer.hints(states, batch.hints).sum().detach()) / plan.batch_posts
+    assert distance > 0
+    assert losses[2.0] - losses[0.0] == pytest.approx(2 * distance, rel=1e-4)
+    gradients = [felt[weight]["gru.weight_ih_l0"].grad for weight in (0.0, 2.0)]
+    assert not torch.allclose(*gradients)
+
+
 def test_an_interrupted_training_with_hints_ends_as_if_it_had_not_been(
     plan: Recipe, sources: Mapping[str, EncodedCorpus], tmp_path: Path
 ) -> None:

@@ -216,7 +216,7 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
         assert ("teachers" in read_manifest(folder).trained) == bool(share)
         card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
         assert ("cosine distance, weight 0.5" in card) == bool(share)
-        assert ("100% of what it learnt of a post is what a teacher says" in card) == bool(share)
+        assert ("100% of what it was to say of a post is what a teacher says" in card) == bool(share)
         assert len(list(tmp_path.glob(f"pupil-{share}.*.soft-labels"))) == len(masters)
     assert found[1.0] > 0.9
     assert found[0.0] < 0.1
@@ -317,7 +317,7 @@ class Counting:
             raise KeyboardInterrupt
         self.asked.extend(texts)
         probabilities = np.tile([0.2, 0.8 - self.positive, self.positive], (len(texts), 1))
-        return probabilities, np.array([[len(text), self.positive] for text in texts], np.float64)
+        return probabilities, np.array([[int(text.split()[-1]), self.positive] for text in texts], np.float64)
 
 
 def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +375,7 @@ def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
         assert [len(master.asked) for master in masters] == [n_asked, n_asked]
         assert (found.hints is not None) == bool(weight)
         if found.hints is not None:
-            expected = [[[len(corpus.texts[i]), 0.5], [len(corpus.texts[i]), 0.1]] for i in np.flatnonzero(drawn)]
+            expected = np.array([[[i, 0.5], [i, 0.1]] for i in np.flatnonzero(drawn)])
             assert np.allclose(found.hints[drawn], expected, atol=1e-3)
             assert np.isnan(found.hints[~drawn]).all()
     assert {path.name for path in tmp_path.iterdir()} == {"pupil.aaaaaaaa.soft-labels", "pupil.bbbbbbbb.soft-labels"}

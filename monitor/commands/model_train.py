@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "teachers",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
-    help="Folder of a trained social-teacher, for a recipe with teacher_share; of several the mean is learnt.",
+    help="Folder of a trained social-teacher, for a recipe with teacher_share; several teach on average.",
 )
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
