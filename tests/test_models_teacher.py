@@ -25,7 +25,7 @@ from models.recipe import RecipeError, find_recipe, read_recipe
 from models.sentence_encoder import SentenceClassifier, pretrained, teacher_vocabulary
 from models.soft_labels import taught_by
 from models.teacher import Teacher
-from models.train import train
+from models.train import _fingerprint, train
 from models.trainer import logits_of, states_and_logits_of
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
@@ -379,6 +379,20 @@ def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
             assert np.allclose(found.hints[drawn], expected, atol=1e-3)
             assert np.isnan(found.hints[~drawn]).all()
     assert {path.name for path in tmp_path.iterdir()} == {"pupil.aaaaaaaa.soft-labels", "pupil.bbbbbbbb.soft-labels"}
+
+
+def test_hints_are_of_teachers_of_one_width_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other widths are refused before a teacher is asked; a checkpoint of the same ones turned round begins anew."""
+    masters = {name: Counting(name) for name in ("aaaaaaaaaa", "bbbbbbbbbb")}
+    monkeypatch.setattr("models.train.Teacher", lambda folder: masters[folder.name])
+    masters["bbbbbbbbbb"].width = 3
+    posts = write_labelled(tmp_path / "posts.csv", labelled_rows(100))
+    with pytest.raises(RecipeError, match="teachers of one width"):
+        train(pupil_recipe(tmp_path, 0.5), posts, tmp_path / "out", teachers=[Path(name) for name in masters])
+    assert not any(master.asked for master in masters.values())
+    plan, both = read_recipe(pupil_recipe(tmp_path, 0.5)), list(masters.values())
+    found = [_fingerprint(plan, {}, None, teachers) for teachers in (both, both, both[::-1])]  # type: ignore[arg-type]
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_target_is_the_teachers_by_its_share(tmp_path: Path) -> None:
