@@ -2,6 +2,7 @@
 offsets that do not move, lag that never ends.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,28 @@ def test_a_member_that_hangs_holds_no_one_up_for_long(make_feed: Callable[..., K
         assert texts_of(wait_for(lambda: batch_of(other).records, bool, 5 * POLL_INTERVAL_S)) == ["1"]
     finally:
         other.close()
+
+
+def test_an_answer_to_a_join_counts_though_nobody_polled_when_it_came(
+    make_feed: Callable[..., KafkaFeed], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member whose batches are busy polls for no time at all, now and then: it gets into the group all the same, at
+    the first join that the group takes. (A member's very first join is only answered with its id.)
+    """
+    feed = make_feed()
+    client = Client(feed.section, None, Path())
+    client.open()
+    try:
+        with caplog.at_level(logging.INFO, "kafka.coordinator"):
+            deadline = time.monotonic() + 10
+            while not client.moves.has_joined and time.monotonic() < deadline:
+                client.poll(1, 0.0)
+                time.sleep(0.3)
+        joins = [record for record in caplog.records if record.getMessage().startswith("Successfully joined")]
+        assert client.moves.has_joined
+        assert len(joins) == 1
+    finally:
+        client.close()
 
 
 def test_a_rebalance_while_records_are_held_back(make_feed: Callable[..., KafkaFeed]) -> None:

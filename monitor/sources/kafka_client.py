@@ -30,6 +30,7 @@ from kafka.structs import OffsetAndMetadata
 
 from monitor.config import KafkaSection
 from monitor.errors import ConfigError, SourceUnavailable
+from monitor.sources.kafka_joins import keep_join_answers
 from monitor.sources.kafka_options import consumer_config
 from monitor.sources.kafka_refusals import WatchedNetClient
 
@@ -99,6 +100,7 @@ class Client:
         self._net = made[-1]
         self.moves.n += 1
         self.moves.has_joined = False
+        keep_join_answers(self._consumer._coordinator)
         self._consumer.subscribe(topics=self.topics, listener=self.moves)
         self.refresh_metadata()
 
