@@ -45,12 +45,19 @@ KAFKA: dict[str, Any] = {
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """The log handlers and levels of the test run, put back."""
+    """The log handlers and levels of the test run, put back, those of single libraries among them."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, levels = list(root.handlers), {logger: logger.level for logger in _loggers()}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger in _loggers():
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+
+
+def _loggers() -> list[logging.Logger]:
+    """The root and all that were asked for by name."""
+    root = logging.getLogger()
+    return [root, *(found for found in root.manager.loggerDict.values() if isinstance(found, logging.Logger))]
 
 
 def check_clean(*written: str | bytes) -> None:

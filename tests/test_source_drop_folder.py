@@ -32,6 +32,7 @@ from monitor.sources.occurrences import Occurrences
 from monitor.store.files import FileCounts
 
 START = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
+EMPTY_POLLS = 3  #: in a row: then nothing is ready
 HEADER = "created_at,text,user_id\n"
 
 
@@ -99,8 +100,11 @@ class Inbox:
         self.source.commit(batch, Saved(len(batch.posts), 0, {}))
 
     def read(self, max_records: int = 500, at_least: int = 0) -> list[Record]:
-        """Everything that is ready, saved and committed; `at_least` so many: on a busy machine it takes more polls."""
+        """Everything that is ready, saved and committed: until polls in a row bring nothing, for on a busy machine one
+        may not get as far, and there are `at_least` so many.
+        """
         records: list[Record] = []
+        n_empty = 0
         deadline = time.monotonic() + 20
         while True:
             batch = self.poll(max_records)
@@ -108,7 +112,8 @@ class Inbox:
             assert time.monotonic() < deadline
             if batch.records or batch.ends_file:
                 self.save(batch)
-            elif len(records) >= at_least:
+            n_empty = 0 if batch.records or batch.ends_file else n_empty + 1
+            if n_empty >= EMPTY_POLLS and len(records) >= at_least:
                 return records
 
     def names(self, place: str) -> list[str]:
