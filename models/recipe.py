@@ -14,6 +14,7 @@ from models.shapes import check_name, check_numbers, check_positive, check_share
 Part = TypeVar("Part")
 MAX_HIDDEN = 128  #: units of the shipped kind per direction
 SENTENCE_ENCODER = "sentence_encoder"  #: the kind of a teacher
+ENCODERS = ("minilm", "mpnet")  #: that a teacher starts from, see `encoder_files`
 _NAME_LISTS = ("languages", "untaught", "untrusted")  # keys of a recipe that hold a list of names
 
 
@@ -38,10 +39,11 @@ class VocabularyPlan:
 class NetworkPlan:
     """Widths of the network and what is dropped while training. `kind`: `gru`, or a teacher's `sentence_encoder`.
 
-    A sentence encoder has its own widths, and drops no tokens.
+    A sentence encoder has the widths of the `encoder` it starts from, and drops no tokens.
     """
 
     kind: str = "gru"
+    encoder: str = "minilm"
     embedding: int = 128
     hidden: int = 128
     dropout: float = 0.3
@@ -50,6 +52,7 @@ class NetworkPlan:
     def __post_init__(self) -> None:
         check_numbers(self)
         check_name("network.kind", self.kind, ("gru", SENTENCE_ENCODER))
+        check_name("network.encoder", self.encoder, ENCODERS)
         check_share("network.dropout", self.dropout)
         check_share("network.token_dropout", self.token_dropout)
         if self.hidden > MAX_HIDDEN:
@@ -109,6 +112,7 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     emoji_share: float = 0.0
+    half_precision: bool = False  # where the processor is faster with it (`precision.half_precision`)
     teacher_share: float = 0.0  # of what a network shall say of a post is what its teacher says of it
     hint_weight: float = 0.0  # of the distance to the teachers' states in the loss (`hints.Hints`)
     untaught: tuple[str, ...] = ()  # sources of whose posts the labels alone count

@@ -15,15 +15,17 @@ from safetensors import SafetensorError
 from models.bundle import choose_device
 from models.calibration import Calibration
 from models.corpora import CLASSES
+from models.encoder_files import encoder_folder
 from models.holdouts import Split
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, BundleError, read_manifest
 from models.measures import FloatArray
 from models.network_weights import read_weights
+from models.precision import half_precision
 from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError
 from models.sentence_encoder import EncoderShape, SentenceClassifier, pretrained, teacher_vocabulary
 from models.tokenizer import TextEncoder
 from models.trainer import logits_of, states_and_logits_of
-from models.vocabulary import encoder_folder, wordpiece
+from models.vocabulary import wordpiece
 
 LOG = logging.getLogger(__name__)
 BATCH_POSTS = 256
@@ -31,7 +33,7 @@ BATCH_POSTS = 256
 
 def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
     """Encoder and network before the first step. Raises RecipeError without the pretrained one, or for longer posts."""
-    folder = encoder_folder()
+    folder = encoder_folder(plan.network.encoder)
     torch.manual_seed(plan.seed)  # the output for the classes is new
     vocabulary = teacher_vocabulary(folder)
     network = pretrained(folder, vocabulary, len(CLASSES), plan.network.dropout)
@@ -77,7 +79,7 @@ class Teacher:
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
         """Calibrated probabilities (n, C) of texts, in their order; in half precision where that is the faster one."""
-        with self._precision():
+        with half_precision(self._device):
             logits = logits_of(self._network, self._encoder.encode(texts), BATCH_POSTS)
         return self._calibration.apply(logits)
 
@@ -88,19 +90,6 @@ class Teacher:
 
     def say(self, texts: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """(calibrated probabilities (n, C), states (n, D) that its output makes them of) of texts, in their order."""
-        with self._precision():
+        with half_precision(self._device):
             states, logits = states_and_logits_of(self._network, self._encoder.encode(texts), BATCH_POSTS)
         return self._calibration.apply(logits), states
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=_multiplies_bfloat16(self._device))
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the processor has instructions for it: without them it is slower than single precision."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, object] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # absent from the oldest releases that are allowed
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))

@@ -13,6 +13,7 @@ import torch
 from models.bundle import save_bundle
 from models.calibrate import fit_calibration
 from models.corpora import CLASSES, OWN_LABELS, Corpus, find_data, merge
+from models.encoder_files import encoder_folder
 from models.evaluate import evaluate, render, report_on, save_report
 from models.holdouts import Split
 from models.hub import path_of
@@ -22,6 +23,7 @@ from models.mixture import EncodedCorpus, Mixture
 from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.places import training_folder
+from models.precision import half_precision
 from models.protocol import without_source
 from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError, find_recipe, read_recipe, read_tree
 from models.reports import load_report
@@ -37,7 +39,6 @@ from models.trainer import Trainer, logits_of, mix_weights
 from models.training_posts import load_posts
 from models.vocabulary import (
     cut_vocabulary,
-    encoder_folder,
     initial_vectors,
     learn_vocabulary,
     read_vocabulary,
@@ -254,7 +255,9 @@ def _write(
     n_development: int,
 ) -> None:
     network = trainer.network
-    calibration = fit_calibration(logits_of(network, held_out.ids), held_out.labels)
+    with half_precision(network.output.weight.device, wanted=plan.half_precision):
+        logits = logits_of(network, held_out.ids)
+    calibration = fit_calibration(logits, held_out.labels)
     trained: dict[str, Any] = {"recipe": asdict(plan), "data_sha256": dict(hashes), "history": trainer.history}
     trained["held_out_posts"] = n_development
     trained |= told

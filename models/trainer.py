@@ -15,6 +15,7 @@ from models.hints import Hints
 from models.measures import FloatArray, macro_recall
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch
 from models.networks import GruClassifier
+from models.precision import half_precision
 from models.recipe import Recipe
 from models.sentence_encoder import SentenceClassifier
 from models.training_loop import TrainingLoop, follow
@@ -130,7 +131,8 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        loss = self._loss(batch)
+        with self._precision():
+            loss = self._loss(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         # without the map of the hints: its gradients would leave less for the network's
@@ -142,7 +144,7 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
 
     def _loss(self, batch: TrainingBatch) -> Tensor:
         states = self.network.states(batch.ids, torch.full((len(batch.ids),), batch.ids.shape[1]))
-        loss = loss_of(self.network.output(states), batch, self.recipe.batch_posts)
+        loss = loss_of(self.network.output(states).float(), batch, self.recipe.batch_posts)
         if self.hints is None:
             return loss
         distance: Tensor = self.hints(states, batch.hints).sum() / self.recipe.batch_posts
@@ -190,13 +192,17 @@ class Trainer(TrainingLoop[list[tuple[int, int]]]):
             self.progress = Progress(stage=at.stage + 1, history=at.history)
             self._start_stage()
 
+    def _precision(self) -> torch.autocast:
+        return half_precision(self._device, wanted=self.recipe.half_precision)
+
     def _start_stage(self) -> None:
         self.average.load_state_dict(self.network.state_dict())
         learnt = [*self.network.parameters(), *(self.hints.parameters() if self.hints else ())]
         self._optimizer = torch.optim.AdamW(learnt, weight_decay=self.recipe.weight_decay)
 
     def _develop(self) -> float:
-        predicted = logits_of(self.average, self.development.ids).argmax(axis=1)
+        with self._precision():
+            predicted = logits_of(self.average, self.development.ids).argmax(axis=1)
         return macro_recall(self.development.labels, predicted, self.network.shape.n_classes)
 
     def tensors(self) -> Mapping[str, Tensor]:

