@@ -16,7 +16,8 @@ from pathlib import Path
 from models.recipe import ENCODERS, RecipeError
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-_MPNET = "all-mpnet-base-v2"
+PUBLISHED = {"minilm": "all-MiniLM-L6-v2", "mpnet": "all-mpnet-base-v2"}  #: under which names
+_MPNET = PUBLISHED["mpnet"]
 _MPNET_PARTS = 5
 _MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"  # of the weights that were published
 _WAYS = {

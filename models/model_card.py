@@ -6,6 +6,7 @@ from typing import Any
 
 from models.card_sections import sections
 from models.corpora import COMPOSED, OWN_LABELS
+from models.encoder_files import PUBLISHED
 from models.manifest import Manifest
 
 WIDTH = 116  #: of the card's lines
@@ -158,11 +159,13 @@ def _taught(manifest: Manifest) -> str:
     other = f" ({', '.join(told)})" if told else ""
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
     who = "a teacher says of it" if len(teachers) == 1 else f"{len(teachers)} teachers say of it on average"
+    encoders = sorted({PUBLISHED[teacher.get("encoder", "minilm")] for teacher in teachers})
+    recipes = sorted({str(teacher.get("recipe", "social-teacher")) for teacher in teachers})
     text = (
         f"{share:.0%} of what it was to say of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is"
-        f" the post's label{other}. A teacher is the encoder all-MiniLM-L6-v2 with an output for the classes, a"
-        " transformer too slow to serve: `sentiment-monitor model train social-teacher`. It had held out the same"
-        f" posts. Macro recall on the development posts: {recalls}."
+        f" the post's label{other}. A teacher is the encoder {' or '.join(encoders)} with an output for the"
+        f" classes, a transformer too slow to serve: `sentiment-monitor model train {' or '.join(recipes)}`. It had"
+        f" held out the same posts. Macro recall on the development posts: {recalls}."
     )
     if recipe.get("hint_weight"):
         text += (

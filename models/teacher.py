@@ -59,6 +59,7 @@ class Teacher:
         if numbers.pop("kind", "gru") != SENTENCE_ENCODER:
             raise BundleError(f"{folder} is no teacher: train one with `model train social-teacher`")
         self.sha256 = manifest.sha256
+        self.recipe: dict[str, Any] = manifest.trained.get("recipe", {})
         self.history = list(manifest.trained.get("history", []))
         self.held_out_sha256 = str(manifest.trained.get("held_out_sha256"))
         self._encoder = TextEncoder.load(folder / TOKENIZER, manifest.preparation, manifest.max_tokens)
@@ -75,7 +76,8 @@ class Teacher:
         """What a pupil's manifest says of it; the macro recall is that of the kept weights on the development posts."""
         last = self.history[-1].get("stage") if self.history else None
         best = max((float(epoch["macro_recall"]) for epoch in self.history if epoch.get("stage") == last), default=0.0)
-        return {"sha256": self.sha256, "macro_recall": best}
+        encoder = self.recipe.get("network", {}).get("encoder", "minilm")
+        return {"sha256": self.sha256, "recipe": self.recipe.get("name"), "encoder": encoder, "macro_recall": best}
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
         """Calibrated probabilities (n, C) of texts, in their order; in half precision where that is the faster one."""

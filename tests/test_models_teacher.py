@@ -298,6 +298,8 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
         card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
         assert ("cosine distance, weight 0.5" in card) == bool(share)
         assert ("100% of what it was to say of a post is what a teacher says" in card) == bool(share)
+        assert ("encoder all-MiniLM-L6-v2 with an output" in card) == bool(share)
+        assert ("model train master`" in card) == bool(share)
         assert len(list(tmp_path.glob(f"pupil-{share}.*.soft-labels"))) == len(masters)
     assert found[1.0] > 0.9
     assert found[0.0] < 0.1
