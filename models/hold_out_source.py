@@ -10,7 +10,7 @@ from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, said_by, sided_accuracy, without_source
-from models.recipe import Recipe, find_recipe, read_recipe, recipe_of
+from models.recipe import Recipe, find_recipe, list_recipes, read_recipe, recipe_of
 from models.teacher import Teacher
 from models.train import train
 from models.training_posts import data_hashes
@@ -51,6 +51,13 @@ def measure_without(
     if master is not None:
         found["teacher"] = sided_accuracy(Teacher(master).probabilities, posts)
     return found
+
+
+def teachers_recipe(folder: Path) -> str:
+    """The shipped recipe that the teachers of a bundle were trained by; that of the smaller teacher if it had none."""
+    teachers = read_manifest(folder).trained.get("teachers", ())
+    recipes = [teacher.get("recipe") for teacher in teachers]
+    return next((recipe for recipe in recipes if recipe in list_recipes()), TEACHER)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,21 @@
 
 import csv
 import gzip
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import RECIPE, one_thread, write_corpora, write_rows
+from tiny_models import RECIPE, make_bundle, one_thread, write_corpora, write_rows
 
 from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_days
 from models.calibration_figures import measure_calibration
 from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
 from models.corpora import CorpusError, load_sources
-from models.hold_out_source import measure_without
+from models.hold_out_source import measure_without, teachers_recipe
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
 from models.measures import FloatArray, IntArray
@@ -208,6 +209,25 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
     assert found["interval"][0] <= found["two_class_accuracy"] <= found["interval"][1]
     with pytest.raises(CorpusError, match="emoticon2011"):
         measure_without("nowhere", data, tmp_path / "out", recipe)
+
+
+@pytest.mark.parametrize(
+    ("told", "recipe"),
+    [
+        ([], "social-teacher"),
+        ([{"sha256": "1"}], "social-teacher"),  # of before recipes were noted
+        ([{"sha256": "1", "recipe": "of-my-own"}], "social-teacher"),
+        ([{"sha256": "1", "recipe": "social-teacher-mpnet"}], "social-teacher-mpnet"),
+    ],
+)
+def test_a_source_left_out_has_a_teacher_as_the_bundle_had(
+    told: list[dict[str, str]], recipe: str, tmp_path: Path
+) -> None:
+    """By a shipped recipe; the smaller one where the bundle's had none."""
+    folder = make_bundle(tmp_path / "bundle")
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"trained": {"teachers": told}}))
+    assert teachers_recipe(folder) == recipe
 
 
 def test_a_left_out_source_is_trained_without_again_where_its_data_are_others(data: Path, tmp_path: Path) -> None:

@@ -158,9 +158,9 @@ def _hold_out(folder: Path, options: dict[str, Any], sources: tuple[str, ...]) -
     """The bundle's report with the figures of the sources left out, and these as text."""
     from models.card_sections import render_hold_outs
     from models.evaluate import load_report
-    from models.hold_out_source import measure_without
+    from models.hold_out_source import measure_without, teachers_recipe
 
-    found = {source: measure_without(source, **options) for source in sources}
+    found = {source: measure_without(source, teacher=teachers_recipe(folder), **options) for source in sources}
     report = load_report(folder)
     return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(
         found, report.get("in_training", {})
