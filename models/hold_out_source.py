@@ -54,7 +54,7 @@ def measure_without(
 
 
 def teachers_recipe(folder: Path) -> str:
-    """The shipped recipe that the teachers of a bundle were trained by; that of the smaller teacher if it had none."""
+    """The first shipped recipe among those of a bundle's teachers; the smaller teacher's where none is shipped."""
     teachers = read_manifest(folder).trained.get("teachers", ())
     recipes = [teacher.get("recipe") for teacher in teachers]
     return next((recipe for recipe in recipes if recipe in list_recipes()), TEACHER)

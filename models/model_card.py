@@ -1,6 +1,6 @@
 """A report as text: the table on the terminal, and the model card of a bundle. Every figure comes from the report."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -159,13 +159,10 @@ def _taught(manifest: Manifest) -> str:
     other = f" ({', '.join(told)})" if told else ""
     recalls = ", ".join(f"{teacher.get('macro_recall', 0.0):.3f}" for teacher in teachers)
     who = "a teacher says of it" if len(teachers) == 1 else f"{len(teachers)} teachers say of it on average"
-    encoders = sorted({PUBLISHED[teacher.get("encoder", "minilm")] for teacher in teachers})
-    recipes = sorted({str(teacher.get("recipe", "social-teacher")) for teacher in teachers})
     text = (
         f"{share:.0%} of what it was to say of a post is what {who} (Hinton et al. 2015, arXiv:1503.02531), the rest is"
-        f" the post's label{other}. A teacher is the encoder {' or '.join(encoders)} with an output for the"
-        f" classes, a transformer too slow to serve: `sentiment-monitor model train {' or '.join(recipes)}`. It had"
-        f" held out the same posts. Macro recall on the development posts: {recalls}."
+        f" the post's label{other}. {_kinds_of(teachers)} They had held out the"
+        f" same posts. Macro recall on the development posts: {recalls}."
     )
     if recipe.get("hint_weight"):
         text += (
@@ -174,6 +171,15 @@ def _taught(manifest: Manifest) -> str:
             f" {recipe['hint_weight']:g})."
         )
     return "\n\n" + fill(text, WIDTH, break_on_hyphens=False)
+
+
+def _kinds_of(teachers: Sequence[Mapping[str, Any]]) -> str:
+    """What they are and by which recipes. Manifests of before these were noted are of the smaller ones."""
+    kinds = sorted({(t.get("recipe") or "social-teacher", t.get("encoder") or "minilm") for t in teachers})
+    told = [
+        f"{PUBLISHED.get(encoder, encoder)} (`sentiment-monitor model train {recipe}`)" for recipe, encoder in kinds
+    ]
+    return f"Teachers are transformers with an output for the classes, too slow to serve: {' and '.join(told)}."
 
 
 def _named(sources: Iterable[str]) -> str:

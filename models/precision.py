@@ -9,7 +9,7 @@ def half_precision(device: torch.device, *, wanted: bool = True) -> torch.autoca
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the processor has instructions for it."""
+    """Whether the processor has instructions to multiply bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, object] = getattr(

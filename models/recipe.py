@@ -53,6 +53,8 @@ class NetworkPlan:
         check_numbers(self)
         check_name("network.kind", self.kind, ("gru", SENTENCE_ENCODER))
         check_name("network.encoder", self.encoder, ENCODERS)
+        if self.encoder != ENCODERS[0] and self.kind != SENTENCE_ENCODER:
+            raise ValueError(f"network.encoder is for a {SENTENCE_ENCODER}")
         check_share("network.dropout", self.dropout)
         check_share("network.token_dropout", self.token_dropout)
         if self.hidden > MAX_HIDDEN:
@@ -134,6 +136,8 @@ class Recipe:
             raise ValueError("stages must name at least one stage")
         if self.teacher_share and self.network.kind == SENTENCE_ENCODER:
             raise ValueError(f"a {SENTENCE_ENCODER} is a teacher and has none: teacher_share must be 0")
+        if self.half_precision and self.network.kind != SENTENCE_ENCODER:
+            raise ValueError(f"half_precision is for a {SENTENCE_ENCODER}: others are served in single precision")
         if self.hint_weight and not self.teacher_share:
             raise ValueError("hint_weight is of hints from teachers: it needs a teacher_share")
 

@@ -111,7 +111,10 @@ class SentenceClassifier(nn.Module):
 
 @contextmanager
 def _plain_layers(*, wanted: bool) -> Iterator[None]:
-    """PyTorch's faster way through a layer, which it takes outside of training, gives NaN with biases and padding."""
+    """Not PyTorch's faster way through a layer, which gives NaN with biases and padding, while that is `wanted`.
+
+    It is a switch of the whole process: one thread alone may train or ask.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(before and not wanted)
     try:

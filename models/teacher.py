@@ -1,6 +1,7 @@
 """A transformer that learns the corpora's labels, to teach them to a network that is fast enough to serve.
 
-`sentiment-monitor model train social-teacher`. Knowledge distillation, Hinton et al. 2015, arXiv:1503.02531.
+`sentiment-monitor model train social-teacher`, or the larger `social-teacher-mpnet`.
+Knowledge distillation, Hinton et al. 2015, arXiv:1503.02531.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ def new_teacher(plan: Recipe) -> tuple[TextEncoder, SentenceClassifier]:
     torch.manual_seed(plan.seed)  # the output for the classes is new
     vocabulary = teacher_vocabulary(folder)
     network = pretrained(folder, vocabulary, len(CLASSES), plan.network.dropout)
-    longest = network.shape.positions - 2  # a mark before and one behind
+    longest = network.shape.positions - network.shape.first_place - 2  # a mark before and one behind
     if plan.max_tokens > longest:
         raise RecipeError(f"{plan.name}: max_tokens {plan.max_tokens} is more than the encoder's {longest}")
     return TextEncoder(wordpiece(vocabulary), plan.preparation, plan.max_tokens), network

@@ -153,7 +153,9 @@ def _read_plan(path: Path, leave_out: tuple[str, ...], scale: str, seed: int | N
 def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | None]:
     """The recipe as it goes on from a bundle, and that bundle's manifest. Raises BundleError, RecipeError."""
     if init is None:
-        if plan.vocabulary.start == "encoder":
+        if plan.network.kind == SENTENCE_ENCODER:
+            encoder_folder(plan.network.encoder)
+        elif plan.vocabulary.start == "encoder":
             encoder_folder()
         return plan, None
     if plan.network.kind == SENTENCE_ENCODER:

@@ -23,7 +23,8 @@ from models.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 LOG = logging.getLogger(__name__)
 CHECKPOINT_S = 60.0
-SAVE_SHARE = 0.05  # of the time at most goes into checkpoints: those of a large network take seconds
+SAVE_SHARE = 0.05  # of the time goes into checkpoints, those of a large network take seconds
+MAX_CHECKPOINT_S = 600.0
 TELL_S = 10.0
 
 Batch = TypeVar("Batch")
@@ -120,7 +121,7 @@ class TrainingLoop(ABC, Generic[Batch]):
     def _save(self, checkpoint: Path, fingerprint: str) -> None:
         began = time.monotonic()
         save_checkpoint(checkpoint, fingerprint, self.progress, self.tensors())
-        self._checkpoint_s = max(CHECKPOINT_S, (time.monotonic() - began) / SAVE_SHARE)
+        self._checkpoint_s = checkpoint_s(time.monotonic() - began)
 
     @contextmanager
     def _watch_interrupt(self) -> Iterator[None]:
@@ -136,6 +137,11 @@ class TrainingLoop(ABC, Generic[Batch]):
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupted = True
+
+
+def checkpoint_s(took_s: float) -> float:
+    """Seconds until the next checkpoint after one that took so many."""
+    return min(max(CHECKPOINT_S, took_s / SAVE_SHARE), MAX_CHECKPOINT_S)
 
 
 @torch.no_grad()

@@ -54,6 +54,32 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
     assert expected in stderr
 
 
+def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every source; the figures stand beside those that the bundle's report has."""
+    manifest = tmp_path / "tiny" / "manifest.json"
+    told = {"trained": {"teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | told))
+    (tmp_path / "tiny" / "report.json").write_text(
+        json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": {}}})
+    )
+    asked: list[tuple[str, str]] = []
+
+    def measure(source: str, *, teacher: str, **_: object) -> dict[str, object]:
+        asked.append((source, teacher))
+        figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
+        return {"recipe": "social-gru", "left_out": [source], "scale": "small", **figures}
+
+    monkeypatch.setattr("models.hold_out_source.measure_without", measure)
+    report = json.loads(cli.ok("model", "evaluate", "--hold-out", "uci", "--hold-out", "semeval", "--json"))
+    assert asked == [("uci", "social-teacher-mpnet"), ("semeval", "social-teacher-mpnet")]
+    assert sorted(report["hold_out"]) == ["sanders", "semeval", "uci"]
+    (tmp_path / "tiny" / "report.json").unlink()
+    assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
+    assert len(asked) == 2
+
+
 @pytest.mark.long
 def test_train_writes_a_bundle_that_can_be_used(cli: Cli, tmp_path: Path) -> None:
     """A recipe and a labelled CSV become a bundle whose folder is printed, and which `model show` finds in order."""

@@ -3,6 +3,7 @@ test_kafka_members.
 """
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ class Coordinator:
     """What is used of kafka-python's; every join that is sent gets another assignment."""
 
     def __init__(self) -> None:
-        self.config = {"session_timeout_ms": 10_000}
+        self.config = {"session_timeout_ms": 10_000, "max_poll_interval_ms": 8_000}
         self.group_id = "g"
         self.state = MemberState.UNJOINED
         self._generation = 0
@@ -48,7 +49,7 @@ def test_an_answer_that_nobody_fetched_is_given_once() -> None:
 
 
 def _is_old(member: Member) -> None:
-    member.now = 5.0
+    member.now = 4.0
 
 
 def _is_fetched(member: Member) -> None:
@@ -65,7 +66,7 @@ def _is_of_another_generation(member: Member) -> None:
 
 @pytest.mark.parametrize("happens", [_is_old, _is_fetched, _is_out, _is_of_another_generation])
 def test_what_is_over_is_asked_for_anew(happens: Any) -> None:
-    """An answer of half a session ago, one that was fetched, one of a member that is out, of another generation."""
+    """An answer of half a poll interval ago, one that was fetched, one of a member that is out or of a later group."""
     member = Member()
     first = member.join()
     happens(member)
@@ -73,10 +74,19 @@ def test_what_is_over_is_asked_for_anew(happens: Any) -> None:
 
 
 def test_a_join_that_failed_leaves_nothing_behind() -> None:
-    """Its error is raised, and the next join is sent."""
+    """Its error is raised, and the next join is sent: what an earlier one brought was fetched long ago."""
     member = Member()
+    member.join()
+    member.coordinator.state = MemberState.STABLE
     member.coordinator.fails = True
     with pytest.raises(OSError, match="away"):
         member.join()
     member.coordinator.fails = False
-    assert member.join() == b"1"
+    assert member.join() == b"2"
+
+
+def test_a_client_that_joins_in_another_way_is_left_as_it_is() -> None:
+    """A later kafka-python may not have the method."""
+    coordinator = SimpleNamespace(config={})
+    keep_join_answers(coordinator)
+    assert vars(coordinator) == {"config": {}}

@@ -236,18 +236,48 @@ def rows() -> list[tuple[str, str]]:
     return list(labelled_rows(300))
 
 
+def master_text() -> str:
+    """The recipe of a teacher."""
+    text = RECIPE.replace("name: tiny", "name: master").replace("epochs: 3", "epochs: 10").replace("0.02,", "0.004,")
+    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
+    return "\n".join([*kept, "network: {kind: sentence_encoder}"])
+
+
 @pytest.fixture(scope="module")
 def trained(rows: list[tuple[str, str]], encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A teacher that has learnt them."""
     folder = tmp_path_factory.mktemp("teacher")
     recipe = folder / "master.yaml"
-    text = RECIPE.replace("name: tiny", "name: master").replace("epochs: 3", "epochs: 10").replace("0.02,", "0.004,")
-    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
-    recipe.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]))
+    recipe.write_text(master_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(teacher, "encoder_folder", lambda _: encoder)
-        patch.setattr("models.train.encoder_folder", lambda: encoder)
+        patch.setattr("models.train.encoder_folder", lambda *_: encoder)
         yield train(recipe, write_labelled(folder / "posts.csv", rows), folder / "master")
+
+
+def test_a_larger_teacher_learns_in_half_precision(
+    mpnet: Path, rows: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the processor has it: other weights than in single precision, which it has elsewhere, and as good ones.
+    What it says is in its bundle, and what it is in what a pupil tells of it.
+    """
+    monkeypatch.setattr(teacher, "encoder_folder", lambda _: mpnet)
+    monkeypatch.setattr("models.train.encoder_folder", lambda *_: mpnet)
+    posts = write_labelled(tmp_path / "posts.csv", rows)
+    kept = [line for line in master_text().splitlines() if not line.startswith("network:")]
+    kept.append("network: {kind: sentence_encoder, encoder: mpnet}")
+    weights = []
+    for wanted, has_it in ((False, True), (True, False), (True, True)):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _, has_it=has_it: has_it)
+        recipe = tmp_path / "master.yaml"
+        recipe.write_text("\n".join([*kept, f"half_precision: {str(wanted).lower()}"]))
+        folder = train(recipe, posts, tmp_path / f"master-{wanted}-{has_it}")
+        weights.append((folder / "weights.safetensors").read_bytes())
+        master = Teacher(folder)
+        truth = np.array([["negative", "neutral", "positive"].index(label) for _, label in rows])
+        assert (master.probabilities([text for text, _ in rows]).argmax(axis=1) == truth).mean() > 0.9
+        assert (master.told()["recipe"], master.told()["encoder"]) == ("master", "mpnet")
+    assert weights[0] == weights[1] != weights[2]
 
 
 def test_a_teacher_learns_and_is_not_served(trained: Path, rows: list[tuple[str, str]]) -> None:
@@ -262,18 +292,39 @@ def test_a_teacher_learns_and_is_not_served(trained: Path, rows: list[tuple[str,
         Bundle.load(trained, "cpu")
 
 
-def test_the_same_seed_gives_the_same_teacher(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "longest"), [("encoder", POSITIONS - 2), ("mpnet", POSITIONS - 4)])
+def test_the_same_seed_gives_the_same_teacher(
+    name: str, longest: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever was drawn before: its output for the classes is new. Posts longer than its places are refused."""
-    monkeypatch.setattr(teacher, "encoder_folder", lambda _: encoder)
-    plan = replace(read_recipe(find_recipe("social-teacher")), max_tokens=POSITIONS - 2)
+    folder = request.getfixturevalue(name)
+    monkeypatch.setattr(teacher, "encoder_folder", lambda _: folder)
+    plan = replace(read_recipe(find_recipe("social-teacher")), max_tokens=longest)
     first = teacher.new_teacher(plan)[1].state_dict()
     torch.rand(3)
     again = teacher.new_teacher(plan)[1].state_dict()
     other = teacher.new_teacher(replace(plan, seed=1))[1].state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["output.weight"], other["output.weight"])
-    with pytest.raises(RecipeError, match="max_tokens 39 is more than the encoder's 38"):
-        teacher.new_teacher(replace(plan, max_tokens=POSITIONS - 1))
+    assert np.isfinite(logits_of(teacher.new_teacher(plan)[1], [[4] * longest])).all()
+    with pytest.raises(RecipeError, match=f"max_tokens {longest + 1} is more than the encoder's {longest}"):
+        teacher.new_teacher(replace(plan, max_tokens=longest + 1))
+
+
+def test_an_encoder_that_is_missing_is_missed_before_posts_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that the recipe names, and no other."""
+
+    def missing(name: str = "minilm") -> Path:
+        raise RecipeError(f"no {name}")
+
+    monkeypatch.setattr("models.train.encoder_folder", missing)
+    posts = write_labelled(tmp_path / "posts.csv", labelled_rows(300))
+    monkeypatch.setattr("models.train.load_posts", lambda *_: pytest.fail("posts are read"))
+    for recipe, encoder in (("social-teacher", "minilm"), ("social-teacher-mpnet", "mpnet")):
+        with pytest.raises(RecipeError, match=f"no {encoder}"):
+            train(recipe, posts, tmp_path / "out")
 
 
 def pupil_recipe(folder: Path, share: float) -> Path:
@@ -298,8 +349,7 @@ def test_a_pupil_learns_what_its_teacher_says(trained: Path, rows: list[tuple[st
         card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
         assert ("cosine distance, weight 0.5" in card) == bool(share)
         assert ("100% of what it was to say of a post is what a teacher says" in card) == bool(share)
-        assert ("encoder all-MiniLM-L6-v2 with an output" in card) == bool(share)
-        assert ("model train master`" in card) == bool(share)
+        assert ("too slow to serve: all-MiniLM-L6-v2 (`sentiment-monitor model train master`)" in card) == bool(share)
         assert len(list(tmp_path.glob(f"pupil-{share}.*.soft-labels"))) == len(masters)
     assert found[1.0] > 0.9
     assert found[0.0] < 0.1
@@ -322,6 +372,16 @@ def test_what_a_teacher_cannot_be_used_for_is_said_at_once(trained: Path, tmp_pa
         train("social-teacher", posts, tmp_path / "out", init=pupil)
     with pytest.raises(RecipeError, match="--teacher has no use"):
         train("imdb-gru", posts, tmp_path / "out", teachers=[trained])
+
+
+@pytest.mark.parametrize("line", ["half_precision: true", "network: {encoder: mpnet}"])
+def test_what_is_for_teachers_is_refused_elsewhere(line: str, tmp_path: Path) -> None:
+    """A network that is served has neither."""
+    recipe = tmp_path / "pupil.yaml"
+    kept = [row for row in RECIPE.splitlines() if line.split(":", maxsplit=1)[0] not in row]
+    recipe.write_text("\n".join([*kept, line]))
+    with pytest.raises(RecipeError, match=r"recipe pupil\.yaml: .* is for a sentence_encoder"):
+        read_recipe(recipe)
 
 
 def test_a_recipe_for_the_corpora_needs_its_teacher(tmp_path: Path) -> None:
@@ -347,7 +407,7 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
 ) -> None:
     """A pupil has a teacher of its own, kept as the pupil is; another teacher's recipe trains both."""
     monkeypatch.setattr(teacher, "encoder_folder", lambda _: encoder)
-    monkeypatch.setattr("models.train.encoder_folder", lambda: encoder)
+    monkeypatch.setattr("models.train.encoder_folder", lambda *_: encoder)
     stage = "stages:\n  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 60, tweet_extraction: 60}}\n"
     text = RECIPE.split("stages:")[0] + "development_posts: 30\ncalibration_posts: 20\n" + stage
     pupil, master = tmp_path / "pupil.yaml", tmp_path / "master.yaml"

@@ -29,6 +29,7 @@ from models.shapes import GruShape
 from models.task_recipe import is_task_recipe
 from models.train import train
 from models.trainer import Trainer, loss_of
+from models.training_loop import checkpoint_s
 from models.training_posts import load_posts
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
@@ -165,6 +166,13 @@ class InterruptAfterEpoch(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if f"epoch {self.epoch}: loss" in record.getMessage():
             signal.raise_signal(signal.SIGINT)
+
+
+def test_checkpoints_take_little_of_the_time() -> None:
+    """A minute apart, further where one takes seconds, and never further than ten minutes."""
+    assert checkpoint_s(0.1) == 60
+    assert checkpoint_s(5) == pytest.approx(100)
+    assert checkpoint_s(80) == 600
 
 
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

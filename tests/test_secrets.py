@@ -45,7 +45,7 @@ KAFKA: dict[str, Any] = {
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """The log handlers and levels of the test run, put back, those of single libraries among them."""
+    """The handlers of the root logger and the levels of all, put back."""
     root = logging.getLogger()
     handlers, levels = list(root.handlers), {logger: logger.level for logger in _loggers()}
     yield

@@ -100,8 +100,9 @@ class Inbox:
         self.source.commit(batch, Saved(len(batch.posts), 0, {}))
 
     def read(self, max_records: int = 500, at_least: int = 0) -> list[Record]:
-        """Everything that is ready, saved and committed: until polls in a row bring nothing, for on a busy machine one
-        may not get as far, and there are `at_least` so many.
+        """Everything that is ready, saved and committed, and `at_least` so many records.
+
+        Several empty polls in a row are the end: on a busy machine a single one may not get as far.
         """
         records: list[Record] = []
         n_empty = 0

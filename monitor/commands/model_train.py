@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "teachers",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
-    help="Folder of a trained social-teacher, for a recipe with teacher_share; several teach on average.",
+    help="Folder of a teacher (recipe social-teacher), for a recipe with teacher_share; several teach on average.",
 )
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
@@ -160,8 +160,10 @@ def _hold_out(folder: Path, options: dict[str, Any], sources: tuple[str, ...]) -
     from models.evaluate import load_report
     from models.hold_out_source import measure_without, teachers_recipe
 
-    found = {source: measure_without(source, teacher=teachers_recipe(folder), **options) for source in sources}
-    report = load_report(folder)
+    load_report(folder)  # one that is missing is missed now, not after hours of training
+    teacher = teachers_recipe(folder)
+    found = {source: measure_without(source, teacher=teacher, **options) for source in sources}
+    report = load_report(folder)  # as it is by now
     return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(
         found, report.get("in_training", {})
     )

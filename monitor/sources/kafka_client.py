@@ -1,8 +1,8 @@
 """kafka-python's consumer with bounded waits and plain errors, as kafka.py needs it. Only the owner thread calls it.
 
 Checked against kafka-python 3.0.12: the client has an IO thread of its own that sends heartbeats and calls the
-rebalance listener; rebalances happen inside `poll`; a fetch names its topic by name, so the topic's id is compared
-around every poll.
+rebalance listener; rebalances happen inside `poll`, though answers to joins may come between two (kafka_joins.py); a
+fetch names its topic by name, so the topic's id is compared around every poll.
 """
 
 import logging

@@ -15,18 +15,24 @@ log = logging.getLogger(__name__)
 
 
 def keep_join_answers(coordinator: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
-    """Let the next join of a consumer's `coordinator` be answered by what the one before got and nobody fetched.
+    """Answer the next join of a consumer's `coordinator` with what its last one got but nobody fetched.
 
-    What is older than half the session timeout is forgotten, for the broker hears nothing of a member that joins. Its
-    own IO loop alone calls what is put into the coordinator here.
+    It replaces a private method, which is called on the client's IO thread only; a client without that method is left
+    as it is. Heartbeats stop during a join, so the brokers may have given the member's partitions away meanwhile:
+    answers older than half of the shorter of session and poll interval are forgotten. A machine that was suspended may
+    still take an older one, and learns better from its first heartbeat.
     """
-    join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
+    join: Callable[[], Awaitable[bytes]] | None = getattr(coordinator, "_do_join_and_sync_async", None)
+    if join is None:
+        log.warning("this kafka-python is not the one that was tested: joins may take several rebalances")
+        return
     kept: list[tuple[float, Any, bytes]] = []  # when it came, the generation it is of, the assignment
+    lasts_s = min(coordinator.config["session_timeout_ms"], coordinator.config["max_poll_interval_ms"]) / 2000
 
     def is_of_now(at: float, generation: Any) -> bool:
         """The state is another once an answer was fetched, or the member fell out of the group."""
-        fresh = monotonic() - at < coordinator.config["session_timeout_ms"] / 2000
-        return fresh and coordinator.state is MemberState.REBALANCING and coordinator._generation == generation
+        is_waiting = coordinator.state is MemberState.REBALANCING and coordinator._generation == generation
+        return is_waiting and monotonic() - at < lasts_s
 
     async def join_or_answer() -> bytes:
         if kept:
