@@ -105,7 +105,7 @@ def test_a_second_member_takes_partitions_and_gives_them_back(real_kafka: Broker
         old = first.latest
         first.seen.clear()
         second.source.open()
-        with ThreadPoolExecutor() as pool:  # side by side, as replicas do: kafka-python joins anew where nobody waits
+        with ThreadPoolExecutor() as pool:  # side by side, as replicas do
             wait_for(lambda: [*pool.map(Member.read, (first, second))], lambda seen: [*map(len, seen)] == [1, 1])
         assert first.seen | second.seen == {"0", "1"}
         assert not first.source.is_current(old)
