@@ -108,7 +108,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     if taught:
         told += ", whose teacher had not seen the source either, and that teacher's on the same posts"
     told += (
-        " (at small scale the recipe has a third of its posts and at most two epochs a stage, a teacher one epoch)."
+        " (at small scale a stage draws a third of its posts for at most two epochs, and a teacher has one epoch)."
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"
     )

@@ -26,7 +26,7 @@ COMPOSED_DEVELOPMENT_POSTS = 3_000
 BAG_POSTS = 25_000
 #: sources that are parts of one: left out together
 ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
-SMALL_SHARE, SMALL_EPOCHS = 1 / 3, 2  #: of a stage's posts in a training at small scale, and at most so many epochs
+SMALL_SHARE, SMALL_FRESH_EPOCHS = 1 / 3, 2  #: of a stage's posts at small scale, and epochs that draw others
 SMALL_TEACHER_EPOCHS = 1  #: with all posts: a third of what a teacher sees otherwise
 HOLD_OUT = "random hold-out"
 
@@ -130,24 +130,27 @@ def origin_of(source: str) -> tuple[str, ...]:
 def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small") -> Recipe:
     """The recipe without some sources, for which the others give more posts, in proportion.
 
-    At the `scale` small it has a third of the posts and at most two epochs a stage, a teacher one epoch of all its
-    posts; at `full` it is otherwise as it was. Raises RecipeError where a stage has no other source.
+    At the `scale` small each stage draws a third of its posts, for two epochs, and goes through these in all its
+    epochs: a teacher is asked about a third of the posts. A teacher itself has one epoch of all its posts. At `full`
+    the recipe is otherwise as it was. Raises RecipeError where a stage has no other source.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
         raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
-    share, most = SMALL_SHARE, SMALL_EPOCHS
-    if plan.network.kind == SENTENCE_ENCODER:
-        share, most = 1.0, SMALL_TEACHER_EPOCHS
+    plan = replace(plan, measuring_posts=0)
     if scale == "full":
-        share, most = 1.0, max(stage.epochs for stage in plan.stages)
-    stages = tuple(_stage_without(stage, leave_out, share, most) for stage in plan.stages)
-    return replace(plan, stages=stages, measuring_posts=0)
+        stages = [_stage_without(stage, leave_out) for stage in plan.stages]
+    elif plan.network.kind == SENTENCE_ENCODER:
+        stages = [_stage_without(stage, leave_out, epochs=SMALL_TEACHER_EPOCHS) for stage in plan.stages]
+    else:
+        stages = [_stage_without(stage, leave_out, SMALL_SHARE) for stage in plan.stages]
+        plan = replace(plan, fresh_epochs=SMALL_FRESH_EPOCHS)
+    return replace(plan, stages=tuple(stages))
 
 
-def _stage_without(stage: Stage, leave_out: Sequence[str], share: float, most: int) -> Stage:
-    """The `share` of the stage's posts from the other sources, in at most so many epochs."""
+def _stage_without(stage: Stage, leave_out: Sequence[str], share: float = 1.0, epochs: int | None = None) -> Stage:
+    """The `share` of the stage's posts from the other sources, in at most so many epochs, if they are given."""
     others = {name: n for name, n in stage.posts.items() if name not in leave_out}
     scale = share * sum(stage.posts.values()) / sum(others.values())
     posts = {name: max(1, round(n * scale)) for name, n in others.items()}
-    return replace(stage, posts=posts, epochs=min(stage.epochs, most))
+    return replace(stage, posts=posts, epochs=min(stage.epochs, epochs or stage.epochs))

@@ -22,7 +22,7 @@ from models.intervals import basic_interval_of, interval_of
 from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
 from models.protocol import epoch_of, origin_of, without_source
-from models.recipe import Recipe, RecipeError, read_recipe
+from models.recipe import NetworkPlan, Recipe, RecipeError, read_recipe
 from models.training_posts import load_posts
 
 UNIFORM = np.full(3, 1 / 3)
@@ -163,9 +163,11 @@ def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None
     """Neither the source nor a near-copy of its posts is trained on, and the training is smaller."""
     small = without_source(plan, origin_of("tweet_extraction"))
     assert dict(small.stages[0].posts) == {"semeval": 50}  # a third of 90 and of the 60 that are left out
-    assert small.stages[0].epochs == 2
-    whole = without_source(plan, origin_of("tweet_extraction"), "full").stages[0]
-    assert (dict(whole.posts), whole.epochs) == ({"semeval": 150}, 3)
+    assert (small.stages[0].epochs, small.fresh_epochs) == (3, 2)
+    whole = without_source(plan, origin_of("tweet_extraction"), "full")
+    assert (dict(whole.stages[0].posts), whole.stages[0].epochs, whole.fresh_epochs) == ({"semeval": 150}, 3, 0)
+    teacher = without_source(replace(plan, network=NetworkPlan(kind="sentence_encoder")), ["tweet_extraction"])
+    assert (dict(teacher.stages[0].posts), teacher.stages[0].epochs, teacher.fresh_epochs) == ({"semeval": 150}, 1, 0)
     posts = split(small, data, ("tweet_extraction",))
     near = NearCopies(posts.left_out["tweet_extraction"].texts)
     assert set(posts.training) == {"semeval"}

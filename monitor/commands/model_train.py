@@ -101,7 +101,7 @@ def train(
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="How much of the recipe --hold-out trains: a third of its posts and two epochs a stage, or all of it.",
+    help="How much of the recipe --hold-out trains: a third of two epochs' posts for all epochs, or all of it.",
 )
 @click.option(
     "--out",
