@@ -120,7 +120,7 @@ class Mixture:
         return {int(post) for drawn in epochs for post in drawn}
 
     def _drawn(self, source: int, name: str, n_source: int, epoch: int) -> IntArray:
-        if self.recipe.fresh_epochs and name not in self.recipe.untaught:
+        if self.recipe.fresh_epochs and name not in self.recipe.untaught:  # of an untaught post nobody is asked
             epoch %= self.recipe.fresh_epochs
         return draw(self.stage.posts[name], n_source, epoch, [*self._seed, source])
 

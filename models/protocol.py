@@ -26,7 +26,7 @@ COMPOSED_DEVELOPMENT_POSTS = 3_000
 BAG_POSTS = 25_000
 #: sources that are parts of one: left out together
 ORIGINS = ({"sst_phrases", "sst_sentences"}, {"sentiment140", "tweet_extraction"})
-SMALL_SHARE, SMALL_FRESH_EPOCHS = 1 / 3, 2  #: of a stage's posts at small scale, and epochs that draw others
+SMALL_SHARE, SMALL_FRESH_EPOCHS = 1 / 3, 2  #: of a stage's posts at small scale; epochs that draw other ones each
 SMALL_TEACHER_EPOCHS = 1  #: with all posts: a third of what a teacher sees otherwise
 HOLD_OUT = "random hold-out"
 
