@@ -120,8 +120,10 @@ class Mixture:
         return {int(post) for drawn in epochs for post in drawn}
 
     def _drawn(self, source: int, name: str, n_source: int, epoch: int) -> IntArray:
-        if self.recipe.fresh_epochs and name not in self.recipe.untaught:  # of an untaught post nobody is asked
-            epoch %= self.recipe.fresh_epochs
+        recipe = self.recipe
+        is_asked_about = recipe.teacher_share > 0 and name not in recipe.untaught
+        if recipe.fresh_epochs and is_asked_about:  # other posts would have to be asked about, too
+            epoch %= recipe.fresh_epochs
         return draw(self.stage.posts[name], n_source, epoch, [*self._seed, source])
 
     def tensors(self, pairs: Sequence[tuple[int, int]], epoch: int, batch: int) -> TrainingBatch:

@@ -79,12 +79,17 @@ def class_table(figures: Mapping[str, Any]) -> str:
 
 
 def _stage_lines(manifest: Manifest) -> str:
-    stages = manifest.trained.get("recipe", {}).get("stages", [])
-    return "\n".join(
+    recipe = manifest.trained.get("recipe", {})
+    stages, fresh = recipe.get("stages", []), recipe.get("fresh_epochs", 0)
+    told = "\n".join(
         f"- `{stage['name']}`, {'' if _is_run_to_its_end(stage) else 'up to '}{stage['epochs']} epochs of "
         + ", ".join(f"{count:,} {SOURCE_NAMES.get(source, source)}" for source, count in stage["posts"].items())
         for stage in stages
     )
+    if fresh and manifest.trained.get("teachers"):
+        told += "\n\nWhat teachers were asked about was drawn in a stage's"
+        told += f" first {fresh} epochs; later ones had it again."
+    return told
 
 
 def _is_run_to_its_end(stage: Mapping[str, Any]) -> bool:

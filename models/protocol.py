@@ -130,8 +130,8 @@ def origin_of(source: str) -> tuple[str, ...]:
 def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small") -> Recipe:
     """The recipe without some sources, for which the others give more posts, in proportion.
 
-    At the `scale` small each stage draws a third of its posts, for two epochs, and goes through these in all its
-    epochs: a teacher is asked about a third of the posts. A teacher itself has one epoch of all its posts. At `full`
+    At the `scale` small each epoch has a third of its posts. What a teacher has to be asked about is drawn in a stage's
+    first two epochs, and gone through again in the others. A teacher itself has one epoch of all its posts. At `full`
     the recipe is otherwise as it was. Raises RecipeError where a stage has no other source.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
@@ -144,7 +144,7 @@ def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small")
         stages = [_stage_without(stage, leave_out, epochs=SMALL_TEACHER_EPOCHS) for stage in plan.stages]
     else:
         stages = [_stage_without(stage, leave_out, SMALL_SHARE) for stage in plan.stages]
-        plan = replace(plan, fresh_epochs=SMALL_FRESH_EPOCHS)
+        plan = replace(plan, fresh_epochs=min(plan.fresh_epochs or SMALL_FRESH_EPOCHS, SMALL_FRESH_EPOCHS))
     return replace(plan, stages=tuple(stages))
 
 

@@ -109,7 +109,7 @@ class Recipe:
     calibration_posts: int = 0  # random posts held out for the calibration besides (see `holdouts.split`)
     measuring_posts: int = 0  # and held out to measure it on
     batch_posts: int = 128
-    fresh_epochs: int = 0  # of a stage draw other posts each, later ones these again (not the untaught); 0: all do
+    fresh_epochs: int = 0  # that many of a stage draw posts to ask a teacher about, later ones these again; 0: all
     average_decay: float = 0.998
     clip: float = 1.0
     weight_decay: float = 0.0

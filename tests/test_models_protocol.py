@@ -164,10 +164,12 @@ def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None
     small = without_source(plan, origin_of("tweet_extraction"))
     assert dict(small.stages[0].posts) == {"semeval": 50}  # a third of 90 and of the 60 that are left out
     assert (small.stages[0].epochs, small.fresh_epochs) == (3, 2)
+    assert without_source(replace(plan, fresh_epochs=1), ["tweet_extraction"]).fresh_epochs == 1
     whole = without_source(plan, origin_of("tweet_extraction"), "full")
     assert (dict(whole.stages[0].posts), whole.stages[0].epochs, whole.fresh_epochs) == ({"semeval": 150}, 3, 0)
     teacher = without_source(replace(plan, network=NetworkPlan(kind="sentence_encoder")), ["tweet_extraction"])
     assert (dict(teacher.stages[0].posts), teacher.stages[0].epochs, teacher.fresh_epochs) == ({"semeval": 150}, 1, 0)
+    assert without_source(replace(plan, network=teacher.network), ["tweet_extraction"], "full").stages[0].epochs == 3
     posts = split(small, data, ("tweet_extraction",))
     near = NearCopies(posts.left_out["tweet_extraction"].texts)
     assert set(posts.training) == {"semeval"}

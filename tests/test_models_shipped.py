@@ -1,6 +1,7 @@
 """The bundle that ships: whole, small, as good as its report says, and reported by the commands that say so."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,17 @@ def test_its_card_tells_of_the_stage_that_ran_to_its_end() -> None:
     assert "- `broad`, up to 3 epochs of" in card
     assert "- `close`, 9 epochs of" in card
     assert "3,000 tweets of SemEval 2013-2015 were held out to choose the recipe" in card
+
+
+def test_a_card_says_of_how_many_epochs_the_posts_are() -> None:
+    """Where the recipe had its teachers asked about those of the first ones alone."""
+    manifest, report = read_manifest(FOLDER), load_report(FOLDER)
+    told = "was drawn in a stage's first 2 epochs; later ones had it again."
+    assert told not in render_card(manifest, report)
+    trained = dict(manifest.trained)
+    trained["recipe"] = dict(manifest.trained["recipe"], fresh_epochs=2)
+    assert told in render_card(replace(manifest, trained=trained), report)
+    assert told not in render_card(replace(manifest, trained=trained | {"teachers": []}), report)
 
 
 def test_its_card_tells_of_its_teachers() -> None:

@@ -497,22 +497,6 @@ def test_soft_labels_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(counting.asked) == 120
 
 
-def test_later_epochs_go_through_the_posts_of_the_fresh_ones() -> None:
-    """In an order of their own; untaught sources, for which nobody has to be asked, give other posts in every epoch."""
-    plan = read_recipe(find_recipe("social-gru"))
-    stage = plan.stages[-1].__class__("one", 5, 0.01, {"uci": 30, "composed": 10})
-    plan = plan.__class__("", "", (), "subword", (stage,), untaught=("composed",), fresh_epochs=2, batch_posts=7)
-    encoded = {"uci": EncodedCorpus.of([[1]] * 200, [0] * 200), "composed": EncodedCorpus.of([[1]] * 50, [0] * 50)}
-    mixture = Mixture(plan, 0, encoded, {})
-    epochs = [[pair for batch in mixture.batches(epoch) for pair in batch] for epoch in range(5)]
-    taught = [[post for source, post in epoch if source == 0] for epoch in epochs]
-    assert [set(posts) == set(taught[0]) for posts in taught] == [True, False, True, False, True]
-    assert set(taught[1]) == set(taught[3])
-    assert taught[0] != taught[2]
-    assert mixture.drawn("uci") == set(taught[0] + taught[1])
-    assert {post for epoch in epochs for source, post in epoch if source == 1} == set(range(50))
-
-
 def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
     """What each one says is kept in a file of its own. For hints, which are each one's states, they are asked again."""
     plan = read_recipe(find_recipe("social-gru"))

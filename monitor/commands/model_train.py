@@ -101,7 +101,7 @@ def train(
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="How much of the recipe --hold-out trains: a third of two epochs' posts for all epochs, or all of it.",
+    help="How much of the recipe --hold-out trains: all its epochs over the third of the posts of two, or all of it.",
 )
 @click.option(
     "--out",
