@@ -18,7 +18,7 @@ class Hints(nn.Module):
     def forward(self, states: Tensor, taught: Tensor) -> Tensor:
         """Cosine distances (B,) between `states` (B, S), mapped, and `taught` (B, K, D): the mean over the teachers.
 
-        0 where a post has no hint, which is all zeros.
+        D is the widest teacher's width; the states of others end in zeros. 0 where a post has no hint: zeros alone.
         """
         mapped = self.map(states).unflatten(1, taught.shape[1:])  # (B, K, D)
         distances = (1 - cosine_similarity(mapped, taught, dim=2)).mean(dim=1)  # (B,)

@@ -48,9 +48,21 @@ def taught_by(
     taught = dict(encoded)
     for name in corpora:
         mean = np.stack([labels[name] for labels in said]).mean(axis=0)
-        hints = np.stack([labels.pop(states_of(name)) for labels in said], axis=1) if recipe.hint_weight else None
+        hints = _side_by_side([labels.pop(states_of(name)) for labels in said]) if recipe.hint_weight else None
         taught[name] = replace(encoded[name], taught=mean, hints=hints)
     return taught
+
+
+def _side_by_side(states: Sequence[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.float16]:
+    """The states (n, D) of K teachers as one array (n, K, D) of the widest one's D: others end in zeros.
+
+    Zeros leave the direction that a hint is learnt by as it is.
+    """
+    n, widest = len(states[0]), max(one.shape[1] for one in states)
+    stacked = np.zeros((n, len(states), widest), np.float16)
+    for number, one in enumerate(states):
+        stacked[:, number, : one.shape[1]] = one
+    return stacked
 
 
 def states_of(source: str) -> str:

@@ -188,8 +188,6 @@ def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[
         found = [Teacher(folder) for folder in folders]
         if len({teacher.sha256 for teacher in found}) < len(found):
             raise RecipeError("--teacher names the same teacher twice: train another with --seed and --out")
-        if plan.hint_weight and len({teacher.width for teacher in found}) > 1:
-            raise RecipeError(f"{plan.name} has a hint_weight: it needs teachers of one width")
         return plan, found
     if plan.teacher_share and not place.is_file():
         raise RecipeError(
