@@ -94,7 +94,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     rows = [
         [
             source,
-            one.get("scale", "small"),
+            one.get("scale", "small") + ("*" if one.get("other_recipe") else ""),
             *_sided(one),
             *_sided(one.get("teacher"))[1:],
             *_sided(in_training.get(source)),
@@ -102,15 +102,20 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         for source, one in sorted(found.items())
     ]
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
+    of_others = [bool(one.get("other_recipe")) for one in found.values()]
     means = _mean(list(found.values())), "", _mean(taught) if len(taught) == len(found) else "", "", "", "", ""
-    rows.append(["mean of these sources", "", "", *means])
+    if len(set(of_others)) == 1:
+        rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
     if taught:
         told += ", whose teacher had not seen the source either, and that teacher's on the same posts"
     told += (
-        " (at small scale a stage draws a third of its posts for at most two epochs, and a teacher has one epoch)."
-        " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
-        " only sources with all three classes have some:"
+        " (at small scale each epoch has a third of its posts, and those that the teacher was asked about are drawn in"
+        " a stage's first two and gone through again in the others; the teacher has one epoch)."
+        + " *: not by the recipe of this bundle, or when small scale was another."
+        * any(of_others)
+        + " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of"
+        " which only sources with all three classes have some:"
     )
     header = ["source", "scale", "posts", "left out", "95% interval", "its teacher", "95% interval"]
     header += ["posts held out", "learnt from", "95% interval"]

@@ -9,7 +9,7 @@ from models.bundle import Bundle
 from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
 from models.manifest import MANIFEST, read_manifest
-from models.protocol import origin_of, said_by, sided_accuracy, without_source
+from models.protocol import digest_of, origin_of, said_by, sided_accuracy, without_source
 from models.recipe import Recipe, find_recipe, list_recipes, read_recipe, recipe_of
 from models.teacher import Teacher
 from models.train import train
@@ -46,6 +46,7 @@ def measure_without(
         "recipe": plan.name,
         "left_out": list(without.left_out),
         "scale": scale,
+        "recipe_sha256": digest_of(without_source(plan, without.left_out, scale)),
         **sided_accuracy(said_by(Bundle.load(folder, "cpu")), posts),
     }
     if master is not None:

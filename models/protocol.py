@@ -3,8 +3,10 @@
 Calibration on the random hold-out and on `2016test`, daily means per brand, and whole sources left out of training.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,30 @@ def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small")
         stages = [_stage_without(stage, leave_out, SMALL_SHARE) for stage in plan.stages]
         plan = replace(plan, fresh_epochs=min(plan.fresh_epochs or SMALL_FRESH_EPOCHS, SMALL_FRESH_EPOCHS))
     return replace(plan, stages=tuple(stages))
+
+
+def digest_of(plan: Recipe) -> str:
+    """The SHA-256 of all that a training depends on but its data."""
+    told = {key: value for key, value in asdict(plan).items() if key != "description"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def mark_others(found: Mapping[str, Any], plan: Recipe | None) -> dict[str, Any]:
+    """What `hold_out_source` measured of sources, marked `other_recipe` where not by this one as it is now.
+
+    Its own earlier form is another one, and so is one at a `scale` which meant something else.
+    """
+    told = {source: {key: one[key] for key in one if key != "other_recipe"} for source, one in found.items()}
+    return {source: one | ({} if _is_of(one, plan) else {"other_recipe": True}) for source, one in told.items()}
+
+
+def _is_of(one: Mapping[str, Any], plan: Recipe | None) -> bool:
+    if plan is None or "recipe_sha256" not in one:
+        return False
+    try:
+        return bool(one["recipe_sha256"] == digest_of(without_source(plan, one["left_out"], one["scale"])))
+    except RecipeError:  # it learns from no other source
+        return False
 
 
 def _stage_without(stage: Stage, leave_out: Sequence[str], share: float = 1.0, epochs: int | None = None) -> Stage:

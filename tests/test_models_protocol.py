@@ -13,7 +13,7 @@ from tiny_models import RECIPE, make_bundle, one_thread, write_corpora, write_ro
 
 from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_days
 from models.calibration_figures import measure_calibration
-from models.card_sections import sections
+from models.card_sections import render_hold_outs, sections
 from models.class_shares import correct, estimate_shares, positivity
 from models.corpora import CorpusError, load_sources
 from models.hold_out_source import measure_without, teachers_recipe
@@ -21,7 +21,7 @@ from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
 from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
-from models.protocol import epoch_of, origin_of, without_source
+from models.protocol import digest_of, epoch_of, mark_others, origin_of, without_source
 from models.recipe import NetworkPlan, Recipe, RecipeError, read_recipe
 from models.training_posts import load_posts
 
@@ -208,6 +208,9 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
         measure_without("tweet_extraction", data, tmp_path / "out", recipe)
     assert manifest.stat().st_mtime_ns != made_at
     assert found["left_out"] == ["sentiment140", "tweet_extraction"]
+    assert mark_others({"tweet_extraction": found}, read_recipe(recipe)) != {"tweet_extraction": found}
+    recipe.write_text(recipe.read_text().replace("seed: 6", "seed: 5"))
+    assert mark_others({"tweet_extraction": found}, read_recipe(recipe)) == {"tweet_extraction": found}
     assert "teacher" not in found
     assert found["posts"] > 200
     assert found["interval"][0] <= found["two_class_accuracy"] <= found["interval"][1]
@@ -302,4 +305,29 @@ def test_sections_show_what_was_measured() -> None:
     del report["hold_out"]["sanders"]
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
     assert "| mean of these sources |  |  | 0.876 |  | 0.900 |  |  |  |  |" in text
+    assert "*" not in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))
+
+
+def test_sources_left_out_of_another_recipe_are_marked(data: Path, plan: Recipe) -> None:
+    """In the table, too, which gives no mean over both kinds; marks go when the bundle is again of that recipe."""
+    figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6], "scale": "small"}
+
+    def left_out(source: str, recipe: Recipe) -> dict[str, object]:
+        digest = digest_of(without_source(recipe, [source]))
+        return figures | {"left_out": [source], "recipe_sha256": digest}
+
+    other = replace(plan, clip=0.5)
+    found = {"semeval": left_out("semeval", plan), "tweet_extraction": left_out("tweet_extraction", other)}
+    marked = mark_others(found | {"sanders": figures}, plan)
+    assert [source for source, one in marked.items() if one.get("other_recipe")] == ["tweet_extraction", "sanders"]
+    text = render_hold_outs(marked, {})
+    assert "| semeval | small | 9 |" in text
+    assert "| tweet_extraction | small* | 9 |" in text
+    assert "*: not by the recipe of this bundle" in text
+    assert "mean of these sources" not in text
+    assert [mark_others(found, of)["semeval"].get("other_recipe") for of in (other, None)] == [True, True]
+    assert "other_recipe" not in mark_others(marked, other)["tweet_extraction"]
+    assert mark_others(found, replace(plan, description="in other words"))["semeval"] == found["semeval"]
+    alone = replace(plan, stages=(replace(plan.stages[0], posts={"semeval": 1}),))
+    assert mark_others(found, alone)["semeval"]["other_recipe"]

@@ -106,7 +106,7 @@ def test_a_card_says_of_how_many_epochs_the_posts_are() -> None:
 def test_its_card_tells_of_its_teachers() -> None:
     """How many there were, and which labels they overruled."""
     card = (FOLDER / "README.md").read_text(encoding="utf-8").replace("\n", " ")
-    assert "what 2 teachers say of it on average" in card
+    assert "what 3 teachers say of it on average" in card
     assert "(all of it for generated posts, none of it for emoticon2011 and sentiment140 posts)" in card
 
 
