@@ -108,14 +108,19 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
     if taught:
-        told += ", whose teacher had not seen the source either, and that teacher's on the same posts"
+        told += (
+            ", whose one teacher, of the kind of the bundle's first, had not seen the source either, and that teacher's"
+            " on the same posts"
+        )
     told += (
-        " (at small scale each epoch has a third of its posts, and those that the teacher was asked about are drawn in"
-        " a stage's first two and gone through again in the others; the teacher has one epoch)."
-        + " *: not by the recipe of this bundle, or when small scale was another."
-        * any(of_others)
-        + " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of"
-        " which only sources with all three classes have some:"
+        " (at small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
+        " the first two alone, to go through them again in the others; the teacher has one epoch)."
+    )
+    if any(of_others):
+        told += " *: not by this bundle's recipe and kind of teacher, or when small scale was another."
+    told += (
+        " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
+        " only sources with all three classes have some:"
     )
     header = ["source", "scale", "posts", "left out", "95% interval", "its teacher", "95% interval"]
     header += ["posts held out", "learnt from", "95% interval"]

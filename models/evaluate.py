@@ -23,6 +23,7 @@ from models.corpora import (
 )
 from models.holdouts import split
 from models.hub import path_of
+from models.left_out import mark_others
 from models.measures import (
     FloatArray,
     IntArray,
@@ -35,8 +36,7 @@ from models.measures import (
     reliability,
 )
 from models.model_card import render, render_card
-from models.protocol import composed_development, epoch_of, intervals, mark_others, measure_protocol, plan_of
-from models.recipe import recipe_of
+from models.protocol import composed_development, epoch_of, intervals, measure_protocol, plan_of
 from models.reports import NETWORK, load_report, write_report
 from models.speed import n_parameters, posts_per_cpu_second
 from models.task_card import render_task_card
@@ -70,7 +70,7 @@ def evaluate(bundle: Path, data: Path | str | None = None, beside: Sequence[Path
     report = report_on(bundle, sets, _baselines(epoch_of(plan, posts)), beside)
     if len(manifest.classes) == len(CLASSES):
         report |= measure_protocol(Bundle.load(bundle, "cpu"), posts, place)
-    return report | {"hold_out": mark_others(_hold_outs(bundle), recipe_of(manifest.trained))}
+    return report | {"hold_out": mark_others(_hold_outs(bundle), manifest.trained)}
 
 
 def report_on(

@@ -8,15 +8,15 @@ from typing import Any
 from models.bundle import Bundle
 from models.corpora import check_sources, find_data, load_sources
 from models.hub import path_of
+from models.left_out import TEACHER, digest_of
 from models.manifest import MANIFEST, read_manifest
-from models.protocol import digest_of, origin_of, said_by, sided_accuracy, without_source
-from models.recipe import Recipe, find_recipe, list_recipes, read_recipe, recipe_of
+from models.protocol import origin_of, said_by, sided_accuracy, without_source
+from models.recipe import Recipe, find_recipe, read_recipe, recipe_of
 from models.teacher import Teacher
 from models.train import train
 from models.training_posts import data_hashes
 
 RECIPE = "social-gru"
-TEACHER = "social-teacher"
 
 
 def measure_without(
@@ -50,15 +50,9 @@ def measure_without(
         **sided_accuracy(said_by(Bundle.load(folder, "cpu")), posts),
     }
     if master is not None:
-        found["teacher"] = sided_accuracy(Teacher(master).probabilities, posts)
+        told = {"recipe": read_recipe(find_recipe(teacher)).name}
+        found["teacher"] = told | sided_accuracy(Teacher(master).probabilities, posts)
     return found
-
-
-def teachers_recipe(folder: Path) -> str:
-    """The first shipped recipe among those of a bundle's teachers; the smaller teacher's where none is shipped."""
-    teachers = read_manifest(folder).trained.get("teachers", ())
-    recipes = [teacher.get("recipe") for teacher in teachers]
-    return next((recipe for recipe in recipes if recipe in list_recipes()), TEACHER)
 
 
 @dataclass(frozen=True)

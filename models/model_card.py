@@ -86,9 +86,9 @@ def _stage_lines(manifest: Manifest) -> str:
         + ", ".join(f"{count:,} {SOURCE_NAMES.get(source, source)}" for source, count in stage["posts"].items())
         for stage in stages
     )
-    if fresh and manifest.trained.get("teachers"):
-        told += "\n\nWhat teachers were asked about was drawn in a stage's"
-        told += f" first {fresh} epochs; later ones had it again."
+    if manifest.trained.get("teachers") and any(stage["epochs"] > fresh > 0 for stage in stages):
+        first = "first epoch" if fresh == 1 else f"first {fresh} epochs"
+        told += f"\n\nWhat teachers were asked about was drawn in a stage's {first}; later ones had it again."
     return told
 
 

@@ -3,10 +3,8 @@
 Calibration on the random hold-out and on `2016test`, daily means per brand, and whole sources left out of training.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +130,10 @@ def origin_of(source: str) -> tuple[str, ...]:
 def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small") -> Recipe:
     """The recipe without some sources, for which the others give more posts, in proportion.
 
-    At the `scale` small each epoch has a third of its posts. What a teacher has to be asked about is drawn in a stage's
-    first two epochs, and gone through again in the others. A teacher itself has one epoch of all its posts. At `full`
-    the recipe is otherwise as it was. Raises RecipeError where a stage has no other source.
+    At the `scale` small a stage draws a third of its posts in each epoch; those that a teacher has to be asked about in
+    its first two epochs (or in fewer, by the recipe), to go through them again in the others. A teacher itself has one
+    epoch of all its posts. At `full` the recipe is otherwise as it was. Raises RecipeError where a stage has no other
+    source.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
@@ -148,30 +147,6 @@ def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small")
         stages = [_stage_without(stage, leave_out, SMALL_SHARE) for stage in plan.stages]
         plan = replace(plan, fresh_epochs=min(plan.fresh_epochs or SMALL_FRESH_EPOCHS, SMALL_FRESH_EPOCHS))
     return replace(plan, stages=tuple(stages))
-
-
-def digest_of(plan: Recipe) -> str:
-    """The SHA-256 of all that a training depends on but its data."""
-    told = {key: value for key, value in asdict(plan).items() if key != "description"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def mark_others(found: Mapping[str, Any], plan: Recipe | None) -> dict[str, Any]:
-    """What `hold_out_source` measured of sources, marked `other_recipe` where not by this one as it is now.
-
-    Its own earlier form is another one, and so is one at a `scale` which meant something else.
-    """
-    told = {source: {key: one[key] for key in one if key != "other_recipe"} for source, one in found.items()}
-    return {source: one | ({} if _is_of(one, plan) else {"other_recipe": True}) for source, one in told.items()}
-
-
-def _is_of(one: Mapping[str, Any], plan: Recipe | None) -> bool:
-    if plan is None or "recipe_sha256" not in one:
-        return False
-    try:
-        return bool(one["recipe_sha256"] == digest_of(without_source(plan, one["left_out"], one["scale"])))
-    except RecipeError:  # it learns from no other source
-        return False
 
 
 def _stage_without(stage: Stage, leave_out: Sequence[str], share: float = 1.0, epochs: int | None = None) -> Stage:

@@ -191,8 +191,8 @@ def _with_teachers(plan: Recipe, folders: Sequence[Path], place: Path) -> tuple[
         return plan, found
     if plan.teacher_share and not place.is_file():
         raise RecipeError(
-            f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`,"
-            " then name its folder with --teacher"
+            f"{plan.name} learns from a teacher: train one with `sentiment-monitor model train social-teacher`"
+            " or `social-teacher-mpnet`, then name its folder with --teacher"
         )
     return replace(plan, teacher_share=0.0, hint_weight=0.0), []
 

@@ -1,11 +1,16 @@
 """`model`: bundles are listed and shown with what is wrong with them; unusable recipes are told in a sentence."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from cli_runs import Cli, make_cli
 from tiny_models import RECIPE, labelled_rows, make_bundle, write_labelled
+
+from models.left_out import digest_of
+from models.protocol import without_source
+from models.recipe import find_recipe, read_recipe
 
 
 @pytest.fixture
@@ -57,27 +62,34 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
 def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every source; the figures stand beside those that the bundle's report has."""
+    """Of every source; the figures stand beside those that the bundle's report has, which are of another recipe."""
     manifest = tmp_path / "tiny" / "manifest.json"
-    told = {"trained": {"teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}}
+    plan = read_recipe(find_recipe("social-gru"))
+    told = {"trained": {"recipe": asdict(plan), "teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}}
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | told))
     (tmp_path / "tiny" / "report.json").write_text(
-        json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": {}}})
+        json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": {"posts": 1}}})
     )
     asked: list[tuple[str, str]] = []
 
     def measure(source: str, *, teacher: str, **_: object) -> dict[str, object]:
         asked.append((source, teacher))
         figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
-        return {"recipe": "social-gru", "left_out": [source], "scale": "small", **figures}
+        digest = digest_of(without_source(plan, [source]))
+        return {"recipe_sha256": digest, "left_out": [source], "scale": "small", **figures}
 
     monkeypatch.setattr("models.hold_out_source.measure_without", measure)
     report = json.loads(cli.ok("model", "evaluate", "--hold-out", "uci", "--hold-out", "semeval", "--json"))
     assert asked == [("uci", "social-teacher-mpnet"), ("semeval", "social-teacher-mpnet")]
-    assert sorted(report["hold_out"]) == ["sanders", "semeval", "uci"]
+    assert {source: "other_recipe" in one for source, one in report["hold_out"].items()} == {
+        "sanders": True,
+        "semeval": False,
+        "uci": False,
+    }
+    assert "| uci | small | 9 |" in cli.ok("model", "evaluate", "--hold-out", "uci")
     (tmp_path / "tiny" / "report.json").unlink()
     assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
-    assert len(asked) == 2
+    assert len(asked) == 3
 
 
 @pytest.mark.long

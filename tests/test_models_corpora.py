@@ -9,7 +9,7 @@ import pytest
 from tiny_models import RECIPE, labelled_rows, one_thread
 
 from models.corpora import NO_SENTIMENT, CorpusError, hold_out, load_sources, load_test
-from models.evaluate import evaluate, load_report
+from models.evaluate import evaluate, load_report, save_report
 from models.manifest import read_manifest
 from models.recipe import read_recipe
 from models.train import train
@@ -112,8 +112,11 @@ def test_training_over_the_corpora_reports_on_the_test_split(data: Path, recipe:
     assert {"plain_posts", "hard_posts"} < set(report["sets"])
     history = read_manifest(folder).trained["history"]
     assert [entry["stage"] for entry in history] == ["broad", "close", "close"]
+    figures = {"posts": 1, "two_class_accuracy": 0.5, "interval": [0.4, 0.6], "left_out": ["uci"], "scale": "full"}
+    save_report(folder, report | {"hold_out": {"uci": figures | {"recipe_sha256": "of another"}}})
     again = evaluate(folder, data)
     assert again["sets"] == report["sets"]
+    assert again["hold_out"]["uci"]["other_recipe"]
 
 
 def test_unknown_corpus_lists_those_there_are(data: Path) -> None:

@@ -33,6 +33,17 @@ def test_a_distance_is_that_of_directions() -> None:
     assert hints(states, taught).tolist() == [pytest.approx(far, abs=1e-6) for far in (0.0, 2.0, 1.0, 0.0)]
 
 
+def test_a_narrower_teacher_ends_in_zeros() -> None:
+    """Which leave its direction as it is: a state that is mapped to it is at no distance."""
+    hints = Hints(WIDTH, 2, WIDTH)
+    torch.nn.init.zeros_(hints.map.bias)
+    narrow = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))
+    hints.map.weight.data.copy_(torch.cat([torch.eye(WIDTH), narrow]))
+    states = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(1))
+    taught = torch.stack([2 * states, 3 * states @ narrow], dim=1)
+    assert hints(states, taught).tolist() == [pytest.approx(0.0, abs=1e-6)] * 4
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Recipe:
     """Two stages: taught and untaught posts, then untaught ones alone."""

@@ -2,26 +2,26 @@
 
 import csv
 import gzip
-import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import RECIPE, make_bundle, one_thread, write_corpora, write_rows
+from tiny_models import RECIPE, one_thread, write_corpora, write_rows
 
 from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_days
 from models.calibration_figures import measure_calibration
-from models.card_sections import render_hold_outs, sections
+from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
 from models.corpora import CorpusError, load_sources
-from models.hold_out_source import measure_without, teachers_recipe
+from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
+from models.left_out import mark_others
 from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
-from models.protocol import digest_of, epoch_of, mark_others, origin_of, without_source
+from models.protocol import epoch_of, origin_of, without_source
 from models.recipe import NetworkPlan, Recipe, RecipeError, read_recipe
 from models.training_posts import load_posts
 
@@ -164,7 +164,8 @@ def test_a_source_left_out_leaves_no_near_copy(data: Path, plan: Recipe) -> None
     small = without_source(plan, origin_of("tweet_extraction"))
     assert dict(small.stages[0].posts) == {"semeval": 50}  # a third of 90 and of the 60 that are left out
     assert (small.stages[0].epochs, small.fresh_epochs) == (3, 2)
-    assert without_source(replace(plan, fresh_epochs=1), ["tweet_extraction"]).fresh_epochs == 1
+    for own, fresh in ((1, 1), (3, 2)):
+        assert without_source(replace(plan, fresh_epochs=own), ["tweet_extraction"]).fresh_epochs == fresh
     whole = without_source(plan, origin_of("tweet_extraction"), "full")
     assert (dict(whole.stages[0].posts), whole.stages[0].epochs, whole.fresh_epochs) == ({"semeval": 150}, 3, 0)
     teacher = without_source(replace(plan, network=NetworkPlan(kind="sentence_encoder")), ["tweet_extraction"])
@@ -208,33 +209,13 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
         measure_without("tweet_extraction", data, tmp_path / "out", recipe)
     assert manifest.stat().st_mtime_ns != made_at
     assert found["left_out"] == ["sentiment140", "tweet_extraction"]
-    assert mark_others({"tweet_extraction": found}, read_recipe(recipe)) != {"tweet_extraction": found}
-    recipe.write_text(recipe.read_text().replace("seed: 6", "seed: 5"))
-    assert mark_others({"tweet_extraction": found}, read_recipe(recipe)) == {"tweet_extraction": found}
+    trained = {"recipe": asdict(read_recipe(recipe))}
+    assert mark_others({"tweet_extraction": found}, trained) == {"tweet_extraction": found}
     assert "teacher" not in found
     assert found["posts"] > 200
     assert found["interval"][0] <= found["two_class_accuracy"] <= found["interval"][1]
     with pytest.raises(CorpusError, match="emoticon2011"):
         measure_without("nowhere", data, tmp_path / "out", recipe)
-
-
-@pytest.mark.parametrize(
-    ("told", "recipe"),
-    [
-        ([], "social-teacher"),
-        ([{"sha256": "1"}], "social-teacher"),  # of before recipes were noted
-        ([{"sha256": "1", "recipe": "of-my-own"}], "social-teacher"),
-        ([{"sha256": "1", "recipe": "social-teacher-mpnet"}], "social-teacher-mpnet"),
-    ],
-)
-def test_a_source_left_out_has_a_teacher_as_the_bundle_had(
-    told: list[dict[str, str]], recipe: str, tmp_path: Path
-) -> None:
-    """By a shipped recipe; the smaller one where the bundle's had none."""
-    folder = make_bundle(tmp_path / "bundle")
-    manifest = folder / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"trained": {"teachers": told}}))
-    assert teachers_recipe(folder) == recipe
 
 
 def test_a_left_out_source_is_trained_without_again_where_its_data_are_others(data: Path, tmp_path: Path) -> None:
@@ -307,27 +288,3 @@ def test_sections_show_what_was_measured() -> None:
     assert "| mean of these sources |  |  | 0.876 |  | 0.900 |  |  |  |  |" in text
     assert "*" not in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))
-
-
-def test_sources_left_out_of_another_recipe_are_marked(data: Path, plan: Recipe) -> None:
-    """In the table, too, which gives no mean over both kinds; marks go when the bundle is again of that recipe."""
-    figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6], "scale": "small"}
-
-    def left_out(source: str, recipe: Recipe) -> dict[str, object]:
-        digest = digest_of(without_source(recipe, [source]))
-        return figures | {"left_out": [source], "recipe_sha256": digest}
-
-    other = replace(plan, clip=0.5)
-    found = {"semeval": left_out("semeval", plan), "tweet_extraction": left_out("tweet_extraction", other)}
-    marked = mark_others(found | {"sanders": figures}, plan)
-    assert [source for source, one in marked.items() if one.get("other_recipe")] == ["tweet_extraction", "sanders"]
-    text = render_hold_outs(marked, {})
-    assert "| semeval | small | 9 |" in text
-    assert "| tweet_extraction | small* | 9 |" in text
-    assert "*: not by the recipe of this bundle" in text
-    assert "mean of these sources" not in text
-    assert [mark_others(found, of)["semeval"].get("other_recipe") for of in (other, None)] == [True, True]
-    assert "other_recipe" not in mark_others(marked, other)["tweet_extraction"]
-    assert mark_others(found, replace(plan, description="in other words"))["semeval"] == found["semeval"]
-    alone = replace(plan, stages=(replace(plan.stages[0], posts={"semeval": 1}),))
-    assert mark_others(found, alone)["semeval"]["other_recipe"]

@@ -25,7 +25,7 @@ from models.recipe import RecipeError, find_recipe, read_recipe
 from models.sentence_encoder import SentenceClassifier, kinds_of_distance, pretrained, teacher_vocabulary
 from models.soft_labels import taught_by
 from models.teacher import Teacher
-from models.train import _fingerprint, train
+from models.train import _fingerprint, _with_teachers, train
 from models.trainer import logits_of, states_and_logits_of
 
 pytestmark = pytest.mark.long  # networks are trained: `make test-long`
@@ -419,7 +419,7 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     def measure() -> list[int]:
         found = measure_without("semeval", corpora, out, pupil, master)
         assert found["left_out"] == ["semeval"]
-        assert found["teacher"] == sided_accuracy(
+        assert found["teacher"] == {"recipe": "master"} | sided_accuracy(
             Teacher(out / "master-without-semeval").probabilities, load_sources(corpora, ["semeval"])["semeval"]
         )
         assert found["teacher"]["posts"] == found["posts"]
@@ -526,10 +526,14 @@ def test_of_several_teachers_the_mean_is_learnt(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"pupil.aaaaaaaa.soft-labels", "pupil.bbbbbbbb.soft-labels"}
 
 
-def test_hints_are_of_teachers_in_their_order(tmp_path: Path) -> None:
-    """A checkpoint of the same ones turned round begins anew."""
-    plan, both = read_recipe(pupil_recipe(tmp_path, 0.5)), [Counting(name) for name in ("aaaaaaaaaa", "bbbbbbbbbb")]
-    found = [_fingerprint(plan, {}, None, teachers) for teachers in (both, both, both[::-1])]  # type: ignore[arg-type]
+def test_hints_are_of_teachers_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be of different widths; a checkpoint of the same ones turned round begins anew."""
+    masters = {name: Counting(name, width=width) for name, width in (("aaaaaaaaaa", 2), ("bbbbbbbbbb", 3))}
+    monkeypatch.setattr("models.train.Teacher", lambda folder: masters[folder.name])
+    plan, folders = read_recipe(pupil_recipe(tmp_path, 0.5)), [Path(name) for name in masters]
+    plan, both = _with_teachers(replace(plan, hint_weight=1.0), folders, tmp_path)
+    assert (plan.hint_weight, [teacher.width for teacher in both]) == (1.0, [2, 3])
+    found = [_fingerprint(plan, {}, None, teachers) for teachers in (both, both, both[::-1])]
     assert found[0] == found[1] != found[2]
 
 

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     "teachers",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
-    help="Folder of a teacher (recipe social-teacher), for a recipe with teacher_share; several teach on average.",
+    help="Folder of a teacher (recipes social-teacher and social-teacher-mpnet), for a recipe with teacher_share;"
+    " several teach on average.",
 )
 @click.option("--no-variants", is_flag=True, help="Leave out the recipe's variants; a later call adds them.")
 def train(
@@ -101,7 +102,7 @@ def train(
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="How much of the recipe --hold-out trains: all its epochs over the third of the posts of two, or all of it.",
+    help="How much of the recipe --hold-out trains: a third of its posts, or all of it.",
 )
 @click.option(
     "--out",
@@ -158,15 +159,18 @@ def _hold_out(folder: Path, options: dict[str, Any], sources: tuple[str, ...]) -
     """The bundle's report with the figures of the sources left out, and these as text."""
     from models.card_sections import render_hold_outs
     from models.evaluate import load_report
-    from models.hold_out_source import measure_without, teachers_recipe
+    from models.hold_out_source import measure_without
+    from models.left_out import mark_others, teachers_recipe
+    from models.manifest import read_manifest
 
     load_report(folder)  # one that is missing is missed now, not after hours of training
-    teacher = teachers_recipe(folder)
+    trained = read_manifest(folder).trained
+    teacher = teachers_recipe(trained)
     found = {source: measure_without(source, teacher=teacher, **options) for source in sources}
     report = load_report(folder)  # as it is by now
-    return report | {"hold_out": report.get("hold_out", {}) | found}, render_hold_outs(
-        found, report.get("in_training", {})
-    )
+    both = mark_others(report.get("hold_out", {}) | found, trained)
+    text = render_hold_outs({source: both[source] for source in sources}, report.get("in_training", {}))
+    return report | {"hold_out": both}, text
 
 
 def _tell_progress(config: "Config") -> None:

@@ -1,0 +1,102 @@
+"""Figures of sources left out: those not of the bundle's own recipe and kind of teacher are marked."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pytest
+
+from models.card_sections import render_hold_outs
+from models.left_out import digest_of, mark_others, teachers_recipe
+from models.protocol import without_source
+from models.recipe import NetworkPlan, Recipe, Stage
+
+STAGE = Stage("only", 3, 0.01, {"semeval": 90, "tweet_extraction": 60, "uci": 30})
+PLAN = Recipe("own", "", (), "subword", (STAGE,), teacher_share=0.5)
+LARGER = {"teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}
+
+
+def told(plan: Recipe, **more: Any) -> dict[str, Any]:
+    """What a manifest says of a training."""
+    return {"recipe": asdict(plan)} | more
+
+
+def left_out(source: str, plan: Recipe = PLAN, scale: str = "small", teacher: str | None = None) -> dict[str, Any]:
+    """What is measured of a source."""
+    figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
+    one = figures | {"left_out": [source], "scale": scale}
+    one["recipe_sha256"] = digest_of(without_source(plan, [source], scale))
+    return one if teacher is None else one | {"teacher": figures | {"recipe": teacher}}
+
+
+def is_marked(one: dict[str, Any], trained: dict[str, Any]) -> bool:
+    """Whether it is, beside a bundle that was trained so."""
+    return bool(mark_others({"uci": one}, trained)["uci"].get("other_recipe"))
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_a_source_left_out_of_another_recipe_is_marked(scale: str) -> None:
+    """Whatever differs of it but seed and description; the mark goes where the bundle is again of that recipe."""
+    one = left_out("uci", scale=scale)
+    assert not is_marked(one, told(PLAN))
+    assert not is_marked(one, told(replace(PLAN, seed=7, description="in other words")))
+    for other in (
+        replace(PLAN, clip=0.5),
+        replace(PLAN, network=NetworkPlan(dropout=0.7)),
+        replace(PLAN, stages=(replace(STAGE, learning_rate=0.02),)),
+        replace(PLAN, stages=(replace(STAGE, posts={"semeval": 99, "tweet_extraction": 60, "uci": 30}),)),
+        replace(PLAN, stages=(replace(STAGE, posts={"uci": 1}),)),  # learns from no other source
+    ):
+        assert is_marked(one, told(other))
+    assert is_marked(one, {})
+    assert not is_marked(one | {"other_recipe": True}, told(PLAN))
+    assert is_marked(one | {"scale": "full" if scale == "small" else "small"}, told(PLAN))
+    assert is_marked({key: one[key] for key in one if key != "recipe_sha256"}, told(PLAN))
+
+
+def test_so_is_one_that_another_kind_of_teacher_taught() -> None:
+    """Figures without a teacher stand for themselves."""
+    larger, smaller = (left_out("uci", teacher=name) for name in ("social-teacher-mpnet", "social-teacher"))
+    assert [is_marked(one, told(PLAN, **LARGER)) for one in (larger, smaller)] == [False, True]
+    assert [is_marked(one, told(PLAN)) for one in (larger, smaller)] == [True, False]
+    assert not is_marked(left_out("uci"), told(PLAN, **LARGER))
+
+
+def test_a_key_that_recipes_get_later_marks_nothing() -> None:
+    """As long as it has the value that does what was done without it."""
+
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        invented: float = 0.25
+
+    later = Later(**{key: getattr(PLAN, key) for key in asdict(PLAN)})
+    assert digest_of(later) == digest_of(PLAN)
+    assert digest_of(replace(later, invented=0.5)) != digest_of(PLAN)
+
+
+def test_the_table_has_the_mark_and_a_mean_of_one_kind_alone() -> None:
+    """What is marked and what is not are not averaged."""
+    found = {"uci": left_out("uci"), "semeval": left_out("semeval", replace(PLAN, clip=0.5), "full")}
+    text = render_hold_outs(mark_others(found, told(PLAN)), {})
+    assert "| semeval | full* | 9 |" in text
+    assert "| uci | small | 9 |" in text
+    assert "*: not by this bundle's recipe" in text
+    assert "mean of these sources" not in text
+    for alike in ({"uci": found["uci"]}, {"semeval": found["semeval"]}):
+        text = render_hold_outs(mark_others(alike, told(PLAN)), {})
+        assert "| mean of these sources |  |  | 0.500 |" in text
+        assert ("*:" in text) == ("semeval" in alike)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "recipe"),
+    [
+        ([], "social-teacher"),
+        ([{"sha256": "1"}], "social-teacher"),  # of before recipes were noted
+        ([{"sha256": "1", "recipe": "of-my-own"}], "social-teacher"),
+        ([{"sha256": "1", "recipe": "of-my-own"}, LARGER["teachers"][0]], "social-teacher-mpnet"),
+        ([LARGER["teachers"][0], {"sha256": "2", "recipe": "social-teacher"}], "social-teacher-mpnet"),
+    ],
+)
+def test_a_source_left_out_has_a_teacher_as_the_bundle_had(teachers: list[dict[str, str]], recipe: str) -> None:
+    """Of the first shipped recipe; the smaller one where none of the bundle's is shipped."""
+    assert teachers_recipe({"teachers": teachers}) == recipe
