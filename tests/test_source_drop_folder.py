@@ -61,12 +61,13 @@ class Inbox:
         self.positions = MemoryPositions()
         self.section = DropFolderSection(name="inbox", kind="drop_folder", path=path, **section)
         self.keep_text = True
+        self.rescan_s = 0.01
         self.source = self.make()
         self.source.open()
 
     def make(self) -> DropFolder:
         parser = Parser(self.section, "acme", UTC, 1000)
-        settings: Any = {"path": self.path, "keep_text": self.keep_text, "rescan_s": 0.01}
+        settings: Any = {"path": self.path, "keep_text": self.keep_text, "rescan_s": self.rescan_s}
         return DropFolder(self.section, parser, self.positions, self.clock, **settings)
 
     def restart(self) -> None:
@@ -224,16 +225,18 @@ def test_oldest_files_come_first_and_never_share_a_batch(inbox: Inbox) -> None:
 
 
 def test_a_dropped_file_wakes_a_waiting_poll(tmp_path: Path) -> None:
-    """Nobody waits for the rescan where the system tells about changes."""
+    """Nobody waits for the rescan where the system tells about changes: here the next one is an hour away."""
     inbox = Inbox(tmp_path / "inbox", settle_s=0)
-    inbox.read()
-    timer = threading.Timer(0.3, lambda: (inbox.path / "new.csv").write_text(csv("new")))
-    timer.start()
-    deadline = time.monotonic() + 10
+    inbox.rescan_s = 3600
+    inbox.restart()
+    deadline = time.monotonic() + 20
     records: list[Record] = []
-    while not records and time.monotonic() < deadline:
-        records = inbox.source.poll(10, 5.0).records
-    timer.join()
+    while not records and time.monotonic() < deadline:  # again, for the watcher's thread takes a moment to start
+        whole = inbox.drop("new.csv.part", csv("new"))  # renamed, for with settle_s 0 half a file would be taken
+        timer = threading.Timer(0.2, whole.rename, [inbox.path / "new.csv"])
+        timer.start()
+        records = inbox.source.poll(10, 2.0).records
+        timer.join()
     inbox.source.close()
     assert texts_of(records) == ["new"]
 
