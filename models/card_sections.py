@@ -96,6 +96,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
             source,
             one.get("scale", "small") + ("*" if one.get("other_recipe") else ""),
             *_sided(one),
+            one.get("teacher", {}).get("recipe", ""),
             *_sided(one.get("teacher"))[1:],
             *_sided(in_training.get(source)),
         ]
@@ -103,27 +104,28 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     ]
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
     of_others = [bool(one.get("other_recipe")) for one in found.values()]
-    means = _mean(list(found.values())), "", _mean(taught) if len(taught) == len(found) else "", "", "", "", ""
+    of_teachers = _mean(taught) if len(taught) == len(found) else ""
+    means = _mean(list(found.values())), "", "", of_teachers, "", "", "", ""
     if len(set(of_others)) == 1:
         rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
     if taught:
         told += (
-            ", whose one teacher, of the kind of the bundle's first, had not seen the source either, and that teacher's"
-            " on the same posts"
+            ", whose one teacher, of the recipe that is named, had not seen the source either, and that teacher's on"
+            " the same posts"
         )
     told += (
         " (at small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
         " the first two alone, to go through them again in the others; the teacher has one epoch)."
     )
     if any(of_others):
-        told += " *: not by this bundle's recipe and kind of teacher, or when small scale was another."
+        told += " *: not by this bundle's recipe and a kind of teacher that it had, or when small scale was another."
     told += (
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"
     )
-    header = ["source", "scale", "posts", "left out", "95% interval", "its teacher", "95% interval"]
-    header += ["posts held out", "learnt from", "95% interval"]
+    header = ["source", "scale", "posts", "left out", "95% interval", "taught by", "teacher"]
+    header += ["95% interval", "posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
 
 

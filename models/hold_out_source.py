@@ -11,7 +11,8 @@ from models.hub import path_of
 from models.left_out import TEACHER, digest_of
 from models.manifest import MANIFEST, read_manifest
 from models.protocol import origin_of, said_by, sided_accuracy, without_source
-from models.recipe import Recipe, find_recipe, read_recipe, recipe_of
+from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError, find_recipe, read_recipe, recipe_of
+from models.task_recipe import is_task_recipe
 from models.teacher import Teacher
 from models.train import train
 from models.training_posts import data_hashes
@@ -36,6 +37,7 @@ def measure_without(
     RecipeError, BundleError.
     """
     check_sources([source])
+    _check_teacher(find_recipe(teacher))
     place = find_data(None if data is None else path_of(data))
     without = _Without(source, origin_of(source), scale, data, place, out)
     plan = read_recipe(find_recipe(recipe))
@@ -53,6 +55,12 @@ def measure_without(
         told = {"recipe": read_recipe(find_recipe(teacher)).name}
         found["teacher"] = told | sided_accuracy(Teacher(master).probabilities, posts)
     return found
+
+
+def _check_teacher(recipe: Path) -> None:
+    """Raises RecipeError for a recipe of something else."""
+    if is_task_recipe(recipe) or read_recipe(recipe).network.kind != SENTENCE_ENCODER:
+        raise RecipeError(f"{recipe.stem} is no recipe of a teacher: its network is no {SENTENCE_ENCODER}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether the figures of a source left out of training are of the recipe, and the kind of teacher, of a bundle."""
+"""Whether the figures of a source left out of training are of the recipe, and of a kind of teacher, of a bundle."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from models.recipe import Recipe, RecipeError, list_recipes, recipe_of
 TEACHER = "social-teacher"
 
 
-def teachers_recipe(trained: Mapping[str, Any]) -> str:
-    """The first shipped recipe among those of a bundle's teachers; the smaller teacher's where none is shipped.
+def teacher_recipes(trained: Mapping[str, Any]) -> list[str]:
+    """The shipped recipes of a bundle's teachers, each once, in order; the smaller teacher's where none is shipped.
 
     `trained` is what its manifest says of its training.
     """
-    recipes = [teacher.get("recipe") for teacher in trained.get("teachers", ())]
-    return next((recipe for recipe in recipes if recipe in list_recipes()), TEACHER)
+    recipes = dict.fromkeys(teacher.get("recipe") for teacher in trained.get("teachers", ()))
+    return [recipe for recipe in recipes if recipe in list_recipes()] or [TEACHER]
 
 
 def digest_of(plan: Recipe) -> str:
@@ -43,7 +43,7 @@ def mark_others(found: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[st
     """What `hold_out_source` measured of sources, marked `other_recipe` where not as the bundle was `trained`.
 
     An earlier form of its recipe is another one, so is one at a `scale` which meant something else, and so is one that
-    another kind of teacher taught.
+    another kind of teacher taught than any of the bundle's.
     """
     told = {source: {key: one[key] for key in one if key != "other_recipe"} for source, one in found.items()}
     return {source: one | ({} if _is_of(one, trained) else {"other_recipe": True}) for source, one in told.items()}
@@ -53,7 +53,7 @@ def _is_of(one: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
     plan = recipe_of(trained)
     if plan is None or "recipe_sha256" not in one:
         return False
-    if "teacher" in one and one["teacher"].get("recipe") != teachers_recipe(trained):
+    if "teacher" in one and one["teacher"].get("recipe") not in teacher_recipes(trained):
         return False
     try:
         return bool(one["recipe_sha256"] == digest_of(without_source(plan, one["left_out"], one["scale"])))

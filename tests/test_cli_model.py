@@ -87,9 +87,12 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
         "uci": False,
     }
     assert "| uci | small | 9 |" in cli.ok("model", "evaluate", "--hold-out", "uci")
+    cli.ok("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", "social-teacher")
+    assert asked[-1] == ("uci", "social-teacher")
+    assert "--teacher-recipe goes with --hold-out" in cli.fails(2, "model", "evaluate", "--teacher-recipe", "x")
     (tmp_path / "tiny" / "report.json").unlink()
     assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.card_sections import render_hold_outs
-from models.left_out import digest_of, mark_others, teachers_recipe
+from models.left_out import digest_of, mark_others, teacher_recipes
 from models.protocol import without_source
 from models.recipe import NetworkPlan, Recipe, Stage
 
@@ -59,6 +59,10 @@ def test_so_is_one_that_another_kind_of_teacher_taught() -> None:
     assert [is_marked(one, told(PLAN, **LARGER)) for one in (larger, smaller)] == [False, True]
     assert [is_marked(one, told(PLAN)) for one in (larger, smaller)] == [True, False]
     assert not is_marked(left_out("uci"), told(PLAN, **LARGER))
+    both = {"teachers": [*LARGER["teachers"], {"sha256": "2", "recipe": "social-teacher"}]}
+    assert [is_marked(one, told(PLAN, **both)) for one in (larger, smaller)] == [False, False]
+    assert is_marked(left_out("uci", teacher="of-my-own"), told(PLAN, **both))
+    assert is_marked({**smaller, "teacher": {"posts": 9}}, told(PLAN, **both))  # of before recipes were noted
 
 
 def test_a_key_that_recipes_get_later_marks_nothing() -> None:
@@ -87,16 +91,32 @@ def test_the_table_has_the_mark_and_a_mean_of_one_kind_alone() -> None:
         assert ("*:" in text) == ("semeval" in alike)
 
 
+def test_the_table_names_the_recipe_of_each_teacher() -> None:
+    """Rows of any kind of teacher that the bundle had have one mean."""
+    kinds = {"uci": "social-teacher", "semeval": "social-teacher-mpnet"}
+    found = {source: left_out(source, teacher=kind) for source, kind in kinds.items()}
+    text = render_hold_outs(found, {})
+    for source, kind in kinds.items():
+        assert f"| {source} | small | 9 | 0.500 | 0.400 to 0.600 | {kind} | 0.500 | 0.400 to 0.600 |" in text
+    assert "| mean of these sources |  |  | 0.500 |  |  | 0.500 |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1
+
+
 @pytest.mark.parametrize(
-    ("teachers", "recipe"),
+    ("recipes", "found"),
     [
-        ([], "social-teacher"),
-        ([{"sha256": "1"}], "social-teacher"),  # of before recipes were noted
-        ([{"sha256": "1", "recipe": "of-my-own"}], "social-teacher"),
-        ([{"sha256": "1", "recipe": "of-my-own"}, LARGER["teachers"][0]], "social-teacher-mpnet"),
-        ([LARGER["teachers"][0], {"sha256": "2", "recipe": "social-teacher"}], "social-teacher-mpnet"),
+        ([], ["social-teacher"]),
+        ([None], ["social-teacher"]),  # of before recipes were noted
+        (["of-my-own"], ["social-teacher"]),
+        (["of-my-own", "social-teacher-mpnet"], ["social-teacher-mpnet"]),
+        (
+            ["social-teacher-mpnet", "social-teacher", "of-my-own", "social-teacher"],
+            ["social-teacher-mpnet", "social-teacher"],
+        ),
     ],
 )
-def test_a_source_left_out_has_a_teacher_as_the_bundle_had(teachers: list[dict[str, str]], recipe: str) -> None:
-    """Of the first shipped recipe; the smaller one where none of the bundle's is shipped."""
-    assert teachers_recipe({"teachers": teachers}) == recipe
+def test_a_source_left_out_has_a_teacher_as_the_bundle_had(recipes: list[str | None], found: list[str]) -> None:
+    """Of a shipped recipe; the smaller one where none of the bundle's is shipped."""
+    teachers = [{"sha256": str(n)} | ({"recipe": recipe} if recipe else {}) for n, recipe in enumerate(recipes)]
+    assert teacher_recipes({"teachers": teachers}) == found

@@ -436,6 +436,14 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     assert all(later > before for later, before in zip(measure(), made_at, strict=True))
 
 
+@pytest.mark.parametrize("recipe", ["social-gru", "imdb-gru", "bow-svm"])
+def test_a_source_is_left_out_with_a_recipe_of_a_teacher_alone(recipe: str, tmp_path: Path) -> None:
+    """Any other is refused before a training begins."""
+    with pytest.raises(RecipeError, match=f"{recipe} is no recipe of a teacher: its network is no sentence_encoder"):
+        measure_without("uci", write_corpora(tmp_path), tmp_path / "out", teacher=recipe)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("master", ["social-teacher", "social-teacher-mpnet"])
 def test_a_teacher_and_its_pupil_hold_out_the_same_posts(master: str) -> None:
     """The shipped recipes: what decides it is equal in both."""

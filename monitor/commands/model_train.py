@@ -105,6 +105,11 @@ def train(
     help="How much of the recipe --hold-out trains: a third of its posts, or all of it.",
 )
 @click.option(
+    "--teacher-recipe",
+    metavar="RECIPE",
+    help="The kind of teacher that --hold-out trains.  [default: that of the bundle's first teacher]",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("bundles"),
@@ -126,6 +131,7 @@ def evaluate(
     data: Path | str | None,
     hold_out: tuple[str, ...],
     scale: str,
+    teacher_recipe: str | None,
     out: Path,
     beside: tuple[str, ...],
     *,
@@ -135,6 +141,8 @@ def evaluate(
     """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
     if hold_out and beside:
         raise click.UsageError("--beside goes with the bundle's own figures, not with --hold-out")
+    if teacher_recipe and not hold_out:
+        raise click.UsageError("--teacher-recipe goes with --hold-out")
     config = load_config(config_path)
     with told_as_config_errors():
         from models import evaluate as evaluation
@@ -145,7 +153,7 @@ def evaluate(
             require_writable(folder)
         if hold_out:
             _tell_progress(config)
-            report, text = _hold_out(folder, {"data": data, "out": out, "scale": scale}, hold_out)
+            report, text = _hold_out(folder, {"data": data, "out": out, "scale": scale}, hold_out, teacher_recipe)
         else:
             others = [find_bundle(other, config) for other in beside]
             report = evaluation.evaluate(folder, data, others)
@@ -155,18 +163,20 @@ def evaluate(
     click.echo(json.dumps(report, indent=2) if as_json else text)
 
 
-def _hold_out(folder: Path, options: dict[str, Any], sources: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+def _hold_out(
+    folder: Path, options: dict[str, Any], sources: tuple[str, ...], teacher: str | None
+) -> tuple[dict[str, Any], str]:
     """The bundle's report with the figures of the sources left out, and these as text."""
     from models.card_sections import render_hold_outs
     from models.evaluate import load_report
     from models.hold_out_source import measure_without
-    from models.left_out import mark_others, teachers_recipe
+    from models.left_out import mark_others, teacher_recipes
     from models.manifest import read_manifest
 
     load_report(folder)  # one that is missing is missed now, not after hours of training
     trained = read_manifest(folder).trained
-    teacher = teachers_recipe(trained)
-    found = {source: measure_without(source, teacher=teacher, **options) for source in sources}
+    kind = teacher or teacher_recipes(trained)[0]
+    found = {source: measure_without(source, teacher=kind, **options) for source in sources}
     report = load_report(folder)  # as it is by now
     both = mark_others(report.get("hold_out", {}) | found, trained)
     text = render_hold_outs({source: both[source] for source in sources}, report.get("in_training", {}))
