@@ -103,23 +103,28 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         for source, one in sorted(found.items())
     ]
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
-    of_others = [bool(one.get("other_recipe")) for one in found.values()]
+    of_others = {bool(one.get("other_recipe")) for one in found.values()}
     of_teachers = _mean(taught) if len(taught) == len(found) else ""
     means = _mean(list(found.values())), "", "", of_teachers, "", "", "", ""
-    if len(set(of_others)) == 1:
+    if len(of_others) == 1:
         rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
     if taught:
         told += (
-            ", whose one teacher, of the recipe that is named, had not seen the source either, and that teacher's on"
-            " the same posts"
+            ", and that of the one teacher of each training, which had not seen the source either, on the same posts"
+            " (its recipe stands under 'taught by', where it was noted)"
         )
     told += (
-        " (at small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
-        " the first two alone, to go through them again in the others; the teacher has one epoch)."
+        ". At small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
+        " the first two alone, to go through them again in the others; the teacher has one epoch."
     )
     if any(of_others):
-        told += " *: not by this bundle's recipe and a kind of teacher that it had, or when small scale was another."
+        told += (
+            " *: by another recipe than this bundle's, with a kind of teacher that it did not have, or when small scale"
+            " was another."
+        )
+    elif len({one.get("recipe") for one in taught}) > 1:
+        told += " The mean is of all, whatever taught them."
     told += (
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"

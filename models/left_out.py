@@ -13,12 +13,16 @@ TEACHER = "social-teacher"
 
 
 def teacher_recipes(trained: Mapping[str, Any]) -> list[str]:
-    """The shipped recipes of a bundle's teachers, each once, in order; the smaller teacher's where none is shipped.
+    """The names of the recipes of a bundle's teachers, in order; the smaller teacher's where none was noted.
 
     `trained` is what its manifest says of its training.
     """
-    recipes = dict.fromkeys(teacher.get("recipe") for teacher in trained.get("teachers", ()))
-    return [recipe for recipe in recipes if recipe in list_recipes()] or [TEACHER]
+    return [one["recipe"] for one in trained.get("teachers", ()) if one.get("recipe")] or [TEACHER]
+
+
+def default_teacher(trained: Mapping[str, Any]) -> str:
+    """The first of these recipes that is shipped; the smaller teacher's where none is."""
+    return next((recipe for recipe in teacher_recipes(trained) if recipe in list_recipes()), TEACHER)
 
 
 def digest_of(plan: Recipe) -> str:
@@ -43,7 +47,7 @@ def mark_others(found: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[st
     """What `hold_out_source` measured of sources, marked `other_recipe` where not as the bundle was `trained`.
 
     An earlier form of its recipe is another one, so is one at a `scale` which meant something else, and so is one that
-    another kind of teacher taught than any of the bundle's.
+    a teacher taught whose recipe has another name than those of the bundle's.
     """
     told = {source: {key: one[key] for key in one if key != "other_recipe"} for source, one in found.items()}
     return {source: one | ({} if _is_of(one, trained) else {"other_recipe": True}) for source, one in told.items()}

@@ -62,13 +62,15 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
 def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every source; the figures stand beside those that the bundle's report has, which are of another recipe."""
+    """Of every source; new figures stand beside, or instead of, those of the bundle's report, of another recipe."""
     manifest = tmp_path / "tiny" / "manifest.json"
     plan = read_recipe(find_recipe("social-gru"))
-    told = {"trained": {"recipe": asdict(plan), "teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}}
+    teachers = [{"sha256": "1", "recipe": "social-teacher-mpnet"}, {"sha256": "2", "recipe": "social-teacher"}]
+    told = {"trained": {"recipe": asdict(plan), "teachers": teachers}}
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | told))
+    earlier = {"posts": 1, "two_class_accuracy": 0.25, "interval": [0.2, 0.3]}
     (tmp_path / "tiny" / "report.json").write_text(
-        json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": {"posts": 1}}})
+        json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": earlier, "uci": earlier}})
     )
     asked: list[tuple[str, str]] = []
 
@@ -76,7 +78,8 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
         asked.append((source, teacher))
         figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
         digest = digest_of(without_source(plan, [source]))
-        return {"recipe_sha256": digest, "left_out": [source], "scale": "small", **figures}
+        told = {"recipe": teacher, **figures}
+        return {"recipe_sha256": digest, "left_out": [source], "scale": "small", "teacher": told, **figures}
 
     monkeypatch.setattr("models.hold_out_source.measure_without", measure)
     report = json.loads(cli.ok("model", "evaluate", "--hold-out", "uci", "--hold-out", "semeval", "--json"))
@@ -87,12 +90,15 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
         "uci": False,
     }
     assert "| uci | small | 9 |" in cli.ok("model", "evaluate", "--hold-out", "uci")
-    cli.ok("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", "social-teacher")
-    assert asked[-1] == ("uci", "social-teacher")
+    for recipe, mark in (("social-teacher", ""), ("of-my-own", "*")):
+        text = cli.ok("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", recipe)
+        assert asked[-1] == ("uci", recipe)
+        assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 | {recipe} | 0.500 |" in text
+    assert "no corpus is called uic" in cli.fails(78, "model", "evaluate", "--hold-out", "uci", "--hold-out", "uic")
     assert "--teacher-recipe goes with --hold-out" in cli.fails(2, "model", "evaluate", "--teacher-recipe", "x")
     (tmp_path / "tiny" / "report.json").unlink()
     assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 @pytest.mark.long

@@ -1,14 +1,16 @@
 """Figures of sources left out: those not of the bundle's own recipe and kind of teacher are marked."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.card_sections import render_hold_outs
-from models.left_out import digest_of, mark_others, teacher_recipes
+from models.hold_out_source import measure_without
+from models.left_out import default_teacher, digest_of, mark_others
 from models.protocol import without_source
-from models.recipe import NetworkPlan, Recipe, Stage
+from models.recipe import NetworkPlan, Recipe, RecipeError, Stage, find_recipe
 
 STAGE = Stage("only", 3, 0.01, {"semeval": 90, "tweet_extraction": 60, "uci": 30})
 PLAN = Recipe("own", "", (), "subword", (STAGE,), teacher_share=0.5)
@@ -61,7 +63,10 @@ def test_so_is_one_that_another_kind_of_teacher_taught() -> None:
     assert not is_marked(left_out("uci"), told(PLAN, **LARGER))
     both = {"teachers": [*LARGER["teachers"], {"sha256": "2", "recipe": "social-teacher"}]}
     assert [is_marked(one, told(PLAN, **both)) for one in (larger, smaller)] == [False, False]
-    assert is_marked(left_out("uci", teacher="of-my-own"), told(PLAN, **both))
+    own = left_out("uci", teacher="of-my-own")
+    assert is_marked(own, told(PLAN, **both))
+    by_own = told(PLAN, teachers=[{"sha256": "1", "recipe": "of-my-own"}])
+    assert [is_marked(one, by_own) for one in (own, smaller)] == [False, True]
     assert is_marked({**smaller, "teacher": {"posts": 9}}, told(PLAN, **both))  # of before recipes were noted
 
 
@@ -83,7 +88,7 @@ def test_the_table_has_the_mark_and_a_mean_of_one_kind_alone() -> None:
     text = render_hold_outs(mark_others(found, told(PLAN)), {})
     assert "| semeval | full* | 9 |" in text
     assert "| uci | small | 9 |" in text
-    assert "*: not by this bundle's recipe" in text
+    assert "*: by another recipe than this bundle's" in text
     assert "mean of these sources" not in text
     for alike in ({"uci": found["uci"]}, {"semeval": found["semeval"]}):
         text = render_hold_outs(mark_others(alike, told(PLAN)), {})
@@ -101,22 +106,44 @@ def test_the_table_names_the_recipe_of_each_teacher() -> None:
     assert "| mean of these sources |  |  | 0.500 |  |  | 0.500 |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
+    assert "The mean is of all, whatever taught them" in text
+    assert "The mean" not in render_hold_outs({"uci": found["uci"]}, {})
 
 
 @pytest.mark.parametrize(
-    ("recipes", "found"),
+    ("recipes", "chosen"),
     [
-        ([], ["social-teacher"]),
-        ([None], ["social-teacher"]),  # of before recipes were noted
-        (["of-my-own"], ["social-teacher"]),
-        (["of-my-own", "social-teacher-mpnet"], ["social-teacher-mpnet"]),
-        (
-            ["social-teacher-mpnet", "social-teacher", "of-my-own", "social-teacher"],
-            ["social-teacher-mpnet", "social-teacher"],
-        ),
+        ([], "social-teacher"),
+        ([None], "social-teacher"),  # of before recipes were noted
+        (["of-my-own"], "social-teacher"),
+        (["of-my-own", "social-teacher-mpnet"], "social-teacher-mpnet"),
+        (["social-teacher-mpnet", "social-teacher"], "social-teacher-mpnet"),
     ],
 )
-def test_a_source_left_out_has_a_teacher_as_the_bundle_had(recipes: list[str | None], found: list[str]) -> None:
-    """Of a shipped recipe; the smaller one where none of the bundle's is shipped."""
+def test_a_source_left_out_has_a_teacher_as_the_bundle_had(recipes: list[str | None], chosen: str) -> None:
+    """Of the first shipped recipe; the smaller one where none of the bundle's is shipped."""
     teachers = [{"sha256": str(n)} | ({"recipe": recipe} if recipe else {}) for n, recipe in enumerate(recipes)]
-    assert teacher_recipes({"teachers": teachers}) == found
+    assert default_teacher({"teachers": teachers}) == chosen
+
+
+@pytest.mark.parametrize("recipe", ["social-gru", "imdb-gru", "bow-svm"])
+def test_a_source_is_left_out_with_a_recipe_of_a_teacher_alone(recipe: str, tmp_path: Path) -> None:
+    """Any other is refused before anything is read."""
+    with pytest.raises(RecipeError, match=f"{recipe} is no recipe of a teacher: .* as that of social-teacher or"):
+        measure_without("uci", tmp_path / "none", tmp_path, teacher=recipe)
+
+
+def test_a_teacher_is_not_called_as_its_pupil(tmp_path: Path) -> None:
+    """Their bundles would lie in one folder."""
+    own = tmp_path / "own.yaml"
+    shipped = find_recipe("social-teacher").read_text(encoding="utf-8")
+    own.write_text(shipped.replace("name: social-teacher", "name: social-gru"), encoding="utf-8")
+    with pytest.raises(RecipeError, match="another name than its pupil's, social-gru"):
+        measure_without("uci", tmp_path / "none", tmp_path, teacher=own)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}.yaml", ""])
+def test_a_name_that_is_no_recipe(name: str) -> None:
+    """One that is too long for a file, too."""
+    with pytest.raises(RecipeError, match=r"no recipe is called|is no file"):
+        find_recipe(name)

@@ -107,7 +107,7 @@ def train(
 @click.option(
     "--teacher-recipe",
     metavar="RECIPE",
-    help="The kind of teacher that --hold-out trains.  [default: that of the bundle's first teacher]",
+    help="Recipe of the teacher that --hold-out trains.  [default: the first shipped one among the bundle's teachers']",
 )
 @click.option(
     "--out",
@@ -141,7 +141,7 @@ def evaluate(
     """Measure a bundle (by default the configured one) on the held-out posts, baselines beside it."""
     if hold_out and beside:
         raise click.UsageError("--beside goes with the bundle's own figures, not with --hold-out")
-    if teacher_recipe and not hold_out:
+    if teacher_recipe is not None and not hold_out:
         raise click.UsageError("--teacher-recipe goes with --hold-out")
     config = load_config(config_path)
     with told_as_config_errors():
@@ -164,19 +164,21 @@ def evaluate(
 
 
 def _hold_out(
-    folder: Path, options: dict[str, Any], sources: tuple[str, ...], teacher: str | None
+    folder: Path, options: dict[str, Any], sources: tuple[str, ...], teacher_recipe: str | None
 ) -> tuple[dict[str, Any], str]:
     """The bundle's report with the figures of the sources left out, and these as text."""
     from models.card_sections import render_hold_outs
+    from models.corpora import check_sources
     from models.evaluate import load_report
     from models.hold_out_source import measure_without
-    from models.left_out import mark_others, teacher_recipes
+    from models.left_out import default_teacher, mark_others
     from models.manifest import read_manifest
 
-    load_report(folder)  # one that is missing is missed now, not after hours of training
+    load_report(folder)  # what is missing or misspelt is found now, not after hours of training
+    check_sources(sources)
     trained = read_manifest(folder).trained
-    kind = teacher or teacher_recipes(trained)[0]
-    found = {source: measure_without(source, teacher=kind, **options) for source in sources}
+    teacher = default_teacher(trained) if teacher_recipe is None else teacher_recipe
+    found = {source: measure_without(source, teacher=teacher, **options) for source in sources}
     report = load_report(folder)  # as it is by now
     both = mark_others(report.get("hold_out", {}) | found, trained)
     text = render_hold_outs({source: both[source] for source in sources}, report.get("in_training", {}))
