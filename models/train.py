@@ -153,15 +153,20 @@ def _read_plan(path: Path, leave_out: tuple[str, ...], scale: str, seed: int | N
 def _with_start(plan: Recipe, init: Path | None) -> tuple[Recipe, Manifest | None]:
     """The recipe as it goes on from a bundle, and that bundle's manifest. Raises BundleError, RecipeError."""
     if init is None:
-        if plan.network.kind == SENTENCE_ENCODER:
-            encoder_folder(plan.network.encoder)
-        elif plan.vocabulary.start == "encoder":
-            encoder_folder()
+        require_encoder(plan)
         return plan, None
     if plan.network.kind == SENTENCE_ENCODER:
         raise RecipeError(f"{plan.name} starts from a pretrained encoder: --init has no use")
     starts_from = _read_start(init)
     return replace(plan, preparation=starts_from.preparation, max_tokens=starts_from.max_tokens), starts_from
+
+
+def require_encoder(plan: Recipe) -> None:
+    """Raises RecipeError where the pretrained encoder that a recipe starts from, if any, is not installed."""
+    if plan.network.kind == SENTENCE_ENCODER:
+        encoder_folder(plan.network.encoder)
+    elif plan.vocabulary.start == "encoder":
+        encoder_folder()
 
 
 def _told_of_teaching(plan: Recipe, posts: Split, teachers: Mapping[Path, Teacher]) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """`model`: bundles are listed and shown with what is wrong with them; unusable recipes are told in a sentence."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runs import Cli, make_cli
 from tiny_models import RECIPE, labelled_rows, make_bundle, write_labelled
 
+from models.corpora import CorpusError
 from models.left_out import digest_of
 from models.protocol import without_source
 from models.recipe import find_recipe, read_recipe
@@ -59,29 +62,52 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
     assert expected in stderr
 
 
-def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of every source; new figures stand beside, or instead of, those of the bundle's report, of another recipe."""
+@dataclass
+class Training:
+    """In place of one of hours without a source."""
+
+    source: str
+    teacher: str
+    asked: list[tuple[str, str]]
+
+    def told(self) -> dict[str, Any]:
+        digest = digest_of(without_source(read_recipe(find_recipe("social-gru")), [self.source]))
+        told = {"recipe_sha256": digest, "left_out": [self.source], "scale": "small"}
+        return told | {"teacher": {"recipe": self.teacher}}
+
+    def measure(self) -> dict[str, Any]:
+        self.asked.append((self.source, self.teacher))
+        if self.source == "goemotions":
+            raise CorpusError("it was taken away meanwhile")
+        figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
+        told = self.told()
+        return told | figures | {"teacher": told["teacher"] | figures}
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(source, teacher) of each training; the bundle `tiny` has figures of two sources, of an earlier recipe."""
     manifest = tmp_path / "tiny" / "manifest.json"
-    plan = read_recipe(find_recipe("social-gru"))
     teachers = [{"sha256": "1", "recipe": "social-teacher-mpnet"}, {"sha256": "2", "recipe": "social-teacher"}]
-    told = {"trained": {"recipe": asdict(plan), "teachers": teachers}}
+    told = {"trained": {"recipe": asdict(read_recipe(find_recipe("social-gru"))), "teachers": teachers}}
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | told))
     earlier = {"posts": 1, "two_class_accuracy": 0.25, "interval": [0.2, 0.3]}
     (tmp_path / "tiny" / "report.json").write_text(
         json.dumps({"sets": {}, "headline": {}, "headline_set": "", "hold_out": {"sanders": earlier, "uci": earlier}})
     )
-    asked: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
 
-    def measure(source: str, *, teacher: str, **_: object) -> dict[str, object]:
-        asked.append((source, teacher))
-        figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
-        digest = digest_of(without_source(plan, [source]))
-        told = {"recipe": teacher, **figures}
-        return {"recipe_sha256": digest, "left_out": [source], "scale": "small", "teacher": told, **figures}
+    def prepare(sources: Sequence[str], *, teacher: str, **_: object) -> list[Training]:
+        return [Training(source, teacher, found) for source in sources]
 
-    monkeypatch.setattr("models.hold_out_source.measure_without", measure)
+    monkeypatch.setattr("models.hold_out_source.prepare", prepare)
+    return found
+
+
+def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
+    cli: Cli, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    """Of every source; new figures stand beside, or instead of, those of the bundle's report, of another recipe."""
     report = json.loads(cli.ok("model", "evaluate", "--hold-out", "uci", "--hold-out", "semeval", "--json"))
     assert asked == [("uci", "social-teacher-mpnet"), ("semeval", "social-teacher-mpnet")]
     assert {source: "other_recipe" in one for source, one in report["hold_out"].items()} == {
@@ -89,16 +115,31 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
         "semeval": False,
         "uci": False,
     }
-    assert "| uci | small | 9 |" in cli.ok("model", "evaluate", "--hold-out", "uci")
     for recipe, mark in (("social-teacher", ""), ("of-my-own", "*")):
-        text = cli.ok("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", recipe)
+        result = cli.run("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", recipe)
         assert asked[-1] == ("uci", recipe)
-        assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 | {recipe} | 0.500 |" in text
-    assert "no corpus is called uic" in cli.fails(78, "model", "evaluate", "--hold-out", "uci", "--hold-out", "uic")
+        assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 | {recipe} | 0.500 |" in result.stdout
+        assert ("the figures of uci will be marked *: tiny has" in result.stderr) == bool(mark)
     assert "--teacher-recipe goes with --hold-out" in cli.fails(2, "model", "evaluate", "--teacher-recipe", "x")
     (tmp_path / "tiny" / "report.json").unlink()
     assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
-    assert len(asked) == 5
+    assert len(asked) == 4
+
+
+def test_figures_of_sources_left_out_are_saved_one_by_one(
+    cli: Cli, tmp_path: Path, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure of the second source leaves those of the first; without --save nothing changes."""
+    path = tmp_path / "tiny" / "report.json"
+    monkeypatch.setattr("models.evaluate.save_report", lambda _, report: path.write_text(json.dumps(report)))
+    before = path.read_text()
+    cli.ok("model", "evaluate", "--hold-out", "uci")
+    assert path.read_text() == before
+    sources = ["--hold-out", "uci", "--hold-out", "goemotions", "--hold-out", "semeval"]
+    assert "taken away meanwhile" in cli.fails(78, "model", "evaluate", "--save", *sources)
+    found = json.loads(path.read_text())["hold_out"]
+    assert {source: one["two_class_accuracy"] for source, one in found.items()} == {"sanders": 0.25, "uci": 0.5}
+    assert [source for source, _ in asked] == ["uci", "uci", "goemotions"]
 
 
 @pytest.mark.long

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models import precision, soft_labels, teacher
 from models.bundle import Bundle
-from models.corpora import Corpus, corpus_of, load_sources
-from models.hold_out_source import measure_without
+from models.corpora import Corpus, CorpusError, corpus_of, load_sources
+from models.hold_out_source import measure_without, prepare
 from models.manifest import BundleError, read_manifest
 from models.measures import FloatArray
 from models.mixture import FEELINGS_OF_LABEL, EncodedCorpus, Mixture
@@ -402,18 +402,24 @@ def test_half_precision_says_nearly_the_same(trained: Path, monkeypatch: pytest.
     assert difference.mean() < 0.005
 
 
+def recipes_of_both(folder: Path) -> tuple[Path, Path]:
+    """A pupil's and its teacher's."""
+    stage = "stages:\n  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 60, tweet_extraction: 60}}\n"
+    text = RECIPE.split("stages:")[0] + "development_posts: 30\ncalibration_posts: 20\n" + stage
+    pupil, master = folder / "pupil.yaml", folder / "master.yaml"
+    pupil.write_text(text.replace("name: tiny", "name: pupil") + "teacher_share: 0.5\n")
+    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
+    master.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]).replace("name: tiny", "name: master"))
+    return pupil, master
+
+
 def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pupil has a teacher of its own, kept as the pupil is; another teacher's recipe trains both."""
     monkeypatch.setattr(teacher, "encoder_folder", lambda _: encoder)
     monkeypatch.setattr("models.train.encoder_folder", lambda *_: encoder)
-    stage = "stages:\n  - {name: only, epochs: 1, learning_rate: 0.02, posts: {semeval: 60, tweet_extraction: 60}}\n"
-    text = RECIPE.split("stages:")[0] + "development_posts: 30\ncalibration_posts: 20\n" + stage
-    pupil, master = tmp_path / "pupil.yaml", tmp_path / "master.yaml"
-    pupil.write_text(text.replace("name: tiny", "name: pupil") + "teacher_share: 0.5\n")
-    kept = [line for line in text.splitlines() if not line.startswith(("network:", "vocabulary:"))]
-    master.write_text("\n".join([*kept, "network: {kind: sentence_encoder}"]).replace("name: tiny", "name: master"))
+    pupil, master = recipes_of_both(tmp_path)
     corpora, out = write_corpora(tmp_path), tmp_path / "out"
 
     def measure() -> list[int]:
@@ -435,10 +441,46 @@ def test_a_source_left_out_is_left_out_of_the_teachers_training_too(
     master.write_text(master.read_text().replace("seed: 5", "seed: 6"))
     assert all(later > before for later, before in zip(measure(), made_at, strict=True))
     made_at = measure()
+    master.write_text(f"{master.read_text()}\nmeasuring_posts: 5\n")  # of which a training without a source has none
+    assert measure() == made_at
     master.write_text(master.read_text().replace("calibration_posts: 20", "calibration_posts: 21"))
-    with pytest.raises(RecipeError, match="master would learn from posts that pupil holds out"):
+    with pytest.raises(RecipeError, match="master and pupil do not hold out the same posts without semeval"):
         measure()
     assert (out / "master-without-semeval" / "manifest.json").stat().st_mtime_ns == made_at[0]
+
+
+def test_what_hinders_a_pupil_is_told_before_its_teacher_is_trained(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every source; nothing is trained until then."""
+    monkeypatch.setattr("models.hold_out_source.train", lambda *_, **__: pytest.fail("a training began"))
+    pupil, master = recipes_of_both(tmp_path)
+    pupil.write_text(pupil.read_text().replace("start: texts", "start: encoder"))
+    corpora, out, sources = write_corpora(tmp_path), tmp_path / "out", ["tweet_extraction", "semeval"]
+
+    def refused(match: str) -> None:
+        with pytest.raises(RecipeError, match=match):
+            prepare(sources, corpora, out, pupil, master)
+
+    def only_the_teachers(*name: str) -> Path:
+        if not name:
+            raise RecipeError("these vectors are not installed")
+        return encoder
+
+    monkeypatch.setattr("models.train.encoder_folder", only_the_teachers)
+    refused("these vectors are not installed")
+    monkeypatch.setattr("models.train.encoder_folder", lambda *_: encoder)
+    folder = out / "pupil-without-semeval"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    refused("pupil-without-semeval holds other files than a bundle's, such as notes.txt")
+    (folder / "notes.txt").unlink()
+    (folder / "manifest.json").write_text("{}")  # the rest of a training that was cut off
+    assert [one.source for one in prepare(sources, corpora, out, pupil, master)] == sources
+    master.write_text(master.read_text().replace(", tweet_extraction: 60", ""))
+    refused("stage only has no posts without semeval")
+    with pytest.raises(CorpusError, match="is one file: a source is left out of the corpora"):
+        prepare(sources, pupil, out, pupil, master)
 
 
 @pytest.mark.parametrize("master", ["social-teacher", "social-teacher-mpnet"])

@@ -107,7 +107,8 @@ def train(
 @click.option(
     "--teacher-recipe",
     metavar="RECIPE",
-    help="Recipe of the teacher that --hold-out trains.  [default: the first shipped one among the bundle's teachers']",
+    help="Recipe of the teacher that --hold-out trains.  [default: the first shipped one among the bundle's teachers',"
+    " else social-teacher]",
 )
 @click.option(
     "--out",
@@ -153,36 +154,47 @@ def evaluate(
             require_writable(folder)
         if hold_out:
             _tell_progress(config)
-            report, text = _hold_out(folder, {"data": data, "out": out, "scale": scale}, hold_out, teacher_recipe)
+            options = {"data": data, "out": out, "scale": scale}
+            report, text = _hold_out(folder, hold_out, teacher_recipe, options, save=save)
         else:
             others = [find_bundle(other, config) for other in beside]
             report = evaluation.evaluate(folder, data, others)
             text = evaluation.render(report)
-        if save:
-            evaluation.save_report(folder, report)
+            if save:
+                evaluation.save_report(folder, report)
     click.echo(json.dumps(report, indent=2) if as_json else text)
 
 
 def _hold_out(
-    folder: Path, options: dict[str, Any], sources: tuple[str, ...], teacher_recipe: str | None
+    folder: Path, sources: tuple[str, ...], teacher_recipe: str | None, options: dict[str, Any], *, save: bool
 ) -> tuple[dict[str, Any], str]:
-    """The bundle's report with the figures of the sources left out, and these as text."""
+    """The bundle's report with the figures of the sources left out, and these as text; each is saved when known."""
     from models.card_sections import render_hold_outs
-    from models.corpora import check_sources
-    from models.evaluate import load_report
-    from models.hold_out_source import measure_without
+    from models.evaluate import load_report, save_report
+    from models.hold_out_source import prepare
     from models.left_out import default_teacher, mark_others
     from models.manifest import read_manifest
 
-    load_report(folder)  # what is missing or misspelt is found now, not after hours of training
-    check_sources(sources)
+    report = load_report(folder)  # what is missing is found now, not after hours of training
     trained = read_manifest(folder).trained
     teacher = default_teacher(trained) if teacher_recipe is None else teacher_recipe
-    found = {source: measure_without(source, teacher=teacher, **options) for source in sources}
-    report = load_report(folder)  # as it is by now
-    both = mark_others(report.get("hold_out", {}) | found, trained)
-    text = render_hold_outs({source: both[source] for source in sources}, report.get("in_training", {}))
-    return report | {"hold_out": both}, text
+    trainings = prepare(sources, teacher=teacher, **options)
+    told = mark_others({one.source: one.told() for one in trainings}, trained)
+    if others := [source for source, one in told.items() if one.get("other_recipe")]:
+        click.echo(
+            f"the figures of {', '.join(others)} will be marked *: {folder.name} has another recipe, or had no teacher"
+            " of this one",
+            err=True,
+        )
+    found: dict[str, Any] = {}
+    for one in trainings:
+        found[one.source] = one.measure()
+        report = load_report(folder)  # as it is by now
+        report["hold_out"] = mark_others(report.get("hold_out", {}) | found, trained)
+        if save:
+            save_report(folder, report)
+    shown = {source: report["hold_out"][source] for source in sources}
+    return report, render_hold_outs(shown, report.get("in_training", {}))
 
 
 def _tell_progress(config: "Config") -> None:
