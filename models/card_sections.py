@@ -7,6 +7,7 @@ from models.calibration_figures import POS_PROB
 from models.corpora import CLASSES
 
 Figures = Mapping[str, Any]
+SIDES = ("negative", "positive")
 MEASURES = {"accuracy": "accuracy", "macro_recall": "macro recall", "two_class_accuracy": "two-class"}
 DAYS = {
     "raw": "mean of pos_prob as it is",
@@ -96,6 +97,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
             source,
             one.get("scale", "small") + ("*" if one.get("other_recipe") else ""),
             *_sided(one),
+            *_by_side(one),
             one.get("teacher", {}).get("recipe", ""),
             *_sided(one.get("teacher"))[1:],
             *_sided(in_training.get(source)),
@@ -105,7 +107,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
     of_others = {bool(one.get("other_recipe")) for one in found.values()}
     of_teachers = _mean(taught) if len(taught) == len(found) else ""
-    means = _mean(list(found.values())), "", "", of_teachers, "", "", "", ""
+    means = _mean(list(found.values())), "", "", "", "", of_teachers, "", "", "", ""
     if len(of_others) == 1:
         rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
@@ -113,6 +115,11 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         told += (
             ", and that of the one teacher of each training, which had not seen the source either, on the same posts"
             " (its recipe stands under 'taught by', where it was noted)"
+        )
+    if any("by_side" in one for one in found.values()):
+        told += (
+            ". Where it gets more of one side's posts right than of the other's, the daily means of posts like these"
+            " lean to that side"
         )
     told += (
         ". At small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
@@ -129,9 +136,15 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"
     )
-    header = ["source", "scale", "posts", "left out", "95% interval", "taught by", "teacher"]
-    header += ["95% interval", "posts held out", "learnt from", "95% interval"]
+    header = ["source", "scale", "posts", "left out", "95% interval", *(f"of {side} ones" for side in SIDES)]
+    header += ["taught by", "teacher", "95% interval", "posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
+
+
+def _by_side(one: Figures) -> list[str]:
+    """Empty where the figures are of before sides were told apart."""
+    found = one.get("by_side", {})
+    return [f"{found[side]:.3f}" if side in found else "" for side in SIDES]
 
 
 def _mean(found: Sequence[Figures]) -> str:

@@ -100,16 +100,19 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
 def sided_accuracy(says: Callable[[Sequence[str]], FloatArray], corpus: Corpus) -> dict[str, Any]:
     """Two-class accuracy (pos_prob >= 0.5) on the posts with a side, at least one, and its 95% interval.
 
-    `says` gives the probabilities (n, C) of texts.
+    `by_side`: that of each side's posts. `says` gives the probabilities (n, C) of texts.
     """
     sided = corpus.select(i for i, label in enumerate(corpus.labels) if label != CLASSES.index("neutral"))
     probabilities = says(sided.texts)
     pos_prob = probabilities[:, 2] + probabilities[:, 1] / 2
-    right = (pos_prob >= 0.5) == (np.array(sided.labels) == CLASSES.index("positive"))
+    labels = np.array(sided.labels)
+    right = (pos_prob >= 0.5) == (labels == CLASSES.index("positive"))
+    by_side = {CLASSES[label]: float(right[labels == label].mean()) for label in sorted(set(sided.labels))}
     return {
         "posts": len(right),
         "two_class_accuracy": float(right.mean()),
         "interval": interval_of(np.mean, right),
+        "by_side": by_side,
     }
 
 

@@ -118,7 +118,7 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
     for recipe, mark in (("social-teacher", ""), ("of-my-own", "*")):
         result = cli.run("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", recipe)
         assert asked[-1] == ("uci", recipe)
-        assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 | {recipe} | 0.500 |" in result.stdout
+        assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 |  |  | {recipe} | 0.500 |" in result.stdout
         assert ("the figures of uci will be marked *: tiny has" in result.stderr) == bool(mark)
     assert "--teacher-recipe goes with --hold-out" in cli.fails(2, "model", "evaluate", "--teacher-recipe", "x")
     (tmp_path / "tiny" / "report.json").unlink()

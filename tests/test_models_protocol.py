@@ -3,6 +3,7 @@
 import csv
 import gzip
 import shutil
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -213,6 +214,9 @@ def test_a_left_out_source_is_measured_on_a_bundle_that_is_kept(data: Path, tmp_
     assert mark_others({"tweet_extraction": found}, trained) == {"tweet_extraction": found}
     assert "teacher" not in found
     assert found["posts"] > 200
+    labels = Counter(load_sources(data, ["tweet_extraction"])["tweet_extraction"].labels)
+    right = sum(found["by_side"][side] * labels[label] for label, side in ((0, "negative"), (2, "positive")))
+    assert right / found["posts"] == pytest.approx(found["two_class_accuracy"])
     assert found["interval"][0] <= found["two_class_accuracy"] <= found["interval"][1]
     with pytest.raises(CorpusError, match="emoticon2011"):
         measure_without("nowhere", data, tmp_path / "out", recipe)
@@ -268,6 +272,7 @@ def test_sections_show_what_was_measured() -> None:
                 "posts": 1234,
                 "two_class_accuracy": 0.876,
                 "interval": [0.86, 0.89],
+                "by_side": {"negative": 0.95, "positive": 0.72},
                 "teacher": {"recipe": "own", "posts": 1234, "two_class_accuracy": 0.9, "interval": [0.88, 0.92]},
                 "scale": "full",
             },
@@ -278,12 +283,13 @@ def test_sections_show_what_was_measured() -> None:
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
     assert "| hard posts | 0.100 to 0.200 | 0.300 to 0.400 |  |" in text
     assert "| SemEval 2016test | 2,000 | pos_prob |" in text
-    assert "| mean of these sources |  |  | 0.838 |  |  |  |  |  |  |  |" in text  # of the teachers, one is not known
-    assert "| sanders | small | 99 | 0.800 | 0.700 to 0.900 |  |  |  |  |  |  |" in text
-    taught_by = "| own | 0.900 | 0.880 to 0.920 |"
-    assert f"| uci | full | 1,234 | 0.876 | 0.860 to 0.890 {taught_by} 56 | 0.900 | 0.800 to 0.950 |" in text
+    assert "| mean of these sources |  |  | 0.838 |  |  |  |  |  |  |  |  |  |" in text  # one teacher is not known
+    assert "| sanders | small | 99 | 0.800 | 0.700 to 0.900 |  |  |  |  |  |  |  |  |" in text
+    sides, taught_by = "| 0.950 | 0.720 |", " own | 0.900 | 0.880 to 0.920 |"
+    assert f"| uci | full | 1,234 | 0.876 | 0.860 to 0.890 {sides}{taught_by} 56 | 0.900 | 0.800 to 0.950 |" in text
     del report["hold_out"]["sanders"]
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
-    assert "| mean of these sources |  |  | 0.876 |  |  | 0.900 |  |  |  |  |" in text
+    assert "| mean of these sources |  |  | 0.876 |  |  |  |  | 0.900 |  |  |  |  |" in text
     assert "*" not in text
+    assert "lean to that side" in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))
