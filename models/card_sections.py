@@ -117,10 +117,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
             " (its recipe stands under 'taught by', where it was noted)"
         )
     if any("by_side" in one for one in found.values()):
-        told += (
-            ". Where it gets more of one side's posts right than of the other's, the daily means of posts like these"
-            " lean to that side"
-        )
+        told += ". Among as many posts of either side, more would be called that one of whose posts it gets more right"
     told += (
         ". At small scale a stage draws a third of its posts in each epoch, but such as a teacher was asked about in"
         " the first two alone, to go through them again in the others; the teacher has one epoch."

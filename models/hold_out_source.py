@@ -57,9 +57,11 @@ class HeldOut:
         return found
 
     def check(self) -> None:
-        """Raises RecipeError, CorpusError, BundleError for what a training would trip over, the pupil's first of all:
-        its own begins only when its teacher's has ended."""
-        for recipe in self._to_train():
+        """Raises RecipeError, CorpusError, BundleError for what a training would trip over.
+
+        The pupil's above all, which begins only when its teacher's has ended.
+        """
+        for recipe in reversed(self._to_train()):
             plan = self._plan(recipe)
             training_folder(self._folder(plan), plan.name, None)
             require_encoder(plan)

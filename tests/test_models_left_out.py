@@ -107,7 +107,7 @@ def test_the_table_names_the_recipe_of_each_teacher() -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
     assert "The mean is of all, whatever taught them" in text
-    assert "lean to" not in text  # the sides were not told apart
+    assert "as many posts of either side" not in text  # the sides were not told apart
     assert "The mean" not in render_hold_outs({"uci": found["uci"]}, {})
 
 

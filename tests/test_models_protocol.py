@@ -15,14 +15,14 @@ from models.brand_days import DatedPosts, correct_by_brand, load_dated, measure_
 from models.calibration_figures import measure_calibration
 from models.card_sections import sections
 from models.class_shares import correct, estimate_shares, positivity
-from models.corpora import CorpusError, load_sources
+from models.corpora import CorpusError, corpus_of, load_sources
 from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
 from models.left_out import mark_others
 from models.measures import FloatArray, IntArray
 from models.near_copies import NearCopies
-from models.protocol import epoch_of, origin_of, without_source
+from models.protocol import epoch_of, origin_of, sided_accuracy, without_source
 from models.recipe import NetworkPlan, Recipe, RecipeError, read_recipe
 from models.training_posts import load_posts
 
@@ -260,6 +260,16 @@ def test_daily_means_are_compared_with_the_human_ones(data: Path) -> None:
     assert mean == pytest.approx(truth.mean() / 2, abs=0.02)
 
 
+def test_each_side_is_measured_on_its_own_posts() -> None:
+    """Neutral posts have none; of a network that calls every post negative, and of one that does so of three."""
+    corpus = corpus_of([("a", "negative"), ("b", "negative"), ("c", "negative"), ("d", "positive"), ("e", "neutral")])
+    found = sided_accuracy(lambda texts: np.tile([0.7, 0.2, 0.1], (len(texts), 1)), corpus)
+    assert (found["posts"], found["two_class_accuracy"]) == (4, 0.75)
+    assert found["by_side"] == {"negative": 1.0, "positive": 0.0}
+    found = sided_accuracy(lambda texts: np.array([[0.1, 0.0, 0.9] if t in "cd" else [1, 0, 0] for t in texts]), corpus)
+    assert found["by_side"] == {"negative": pytest.approx(2 / 3), "positive": 1.0}
+
+
 def test_sections_show_what_was_measured() -> None:
     """Each figure has its table; without figures there is none."""
     truth, probabilities = calibrated(2_000, [0.2, 0.5, 0.3])
@@ -291,5 +301,5 @@ def test_sections_show_what_was_measured() -> None:
     text = "\n\n".join(sections(report, {"hard_posts": "hard posts", "2016test": "SemEval 2016test"}))
     assert "| mean of these sources |  |  | 0.876 |  |  |  |  | 0.900 |  |  |  |  |" in text
     assert "*" not in text
-    assert "lean to that side" in text
+    assert "Among as many posts of either side" in text
     assert not list(sections({"sets": {"own": {"network": {}}}}, {}))
