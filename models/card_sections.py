@@ -5,9 +5,9 @@ from typing import Any
 
 from models.calibration_figures import POS_PROB
 from models.corpora import CLASSES
+from models.manifest import CLASSES_TWO
 
 Figures = Mapping[str, Any]
-SIDES = ("negative", "positive")
 MEASURES = {"accuracy": "accuracy", "macro_recall": "macro recall", "two_class_accuracy": "two-class"}
 DAYS = {
     "raw": "mean of pos_prob as it is",
@@ -133,7 +133,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"
     )
-    header = ["source", "scale", "posts", "left out", "95% interval", *(f"of {side} ones" for side in SIDES)]
+    header = ["source", "scale", "posts", "left out", "95% interval", *(f"of {side} ones" for side in CLASSES_TWO)]
     header += ["taught by", "teacher", "95% interval", "posts held out", "learnt from", "95% interval"]
     return f"{told}\n\n{_table(header, rows)}"
 
@@ -141,7 +141,7 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
 def _by_side(one: Figures) -> list[str]:
     """Empty where the figures are of before sides were told apart."""
     found = one.get("by_side", {})
-    return [f"{found[side]:.3f}" if side in found else "" for side in SIDES]
+    return [f"{found[side]:.3f}" if side in found else "" for side in CLASSES_TWO]
 
 
 def _mean(found: Sequence[Figures]) -> str:

@@ -23,7 +23,7 @@ RECIPE = "social-gru"
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class WithoutSource:
     """The trainings without one source and those that share its texts: of `recipe`, and of its `teacher`, if any."""
 
     source: str
@@ -67,7 +67,7 @@ class HeldOut:
             require_encoder(plan)
 
     def check_held_out(self) -> None:
-        """Raises RecipeError where pupil and teacher would not hold out the same posts. Takes a minute."""
+        """Raises RecipeError where pupil and teacher would not hold out the same posts; divides the corpora to know."""
         if self.teacher is None or not self._to_train():
             return
         plan, pupil = self._plan(self.teacher), self._plan(self.recipe)
@@ -122,7 +122,7 @@ def prepare(
     recipe: str | Path = RECIPE,
     teacher: str | Path = TEACHER,
     scale: str = "small",
-) -> list[HeldOut]:
+) -> list[WithoutSource]:
     """The trainings without each of the `sources`, none of which has begun. For the rest see `measure_without`.
 
     All of them are checked: an error is told now, not after hours. Raises CorpusError, RecipeError, BundleError.
@@ -136,7 +136,7 @@ def prepare(
     place = find_data(None if data is None else path_of(data))
     if place.is_file():
         raise CorpusError(f"{place} is one file: a source is left out of the corpora, whose folder --data names")
-    found = [HeldOut(source, path, master, scale, data, place, out) for source in sources]
+    found = [WithoutSource(source, path, master, scale, data, place, out) for source in sources]
     for one in found:
         one.check()
     for one in found:

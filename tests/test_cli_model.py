@@ -117,13 +117,19 @@ def test_a_hold_out_asks_for_a_teacher_as_the_bundle_had(
     }
     for recipe, mark in (("social-teacher", ""), ("of-my-own", "*")):
         result = cli.run("model", "evaluate", "--hold-out", "uci", "--teacher-recipe", recipe)
-        assert asked[-1] == ("uci", recipe)
+        assert (result.exit_code, asked[-1]) == (0, ("uci", recipe))
         assert f"| uci | small{mark} | 9 | 0.500 | 0.400 to 0.600 |  |  | {recipe} | 0.500 |" in result.stdout
         assert ("the figures of uci will be marked *: tiny has" in result.stderr) == bool(mark)
     assert "--teacher-recipe goes with --hold-out" in cli.fails(2, "model", "evaluate", "--teacher-recipe", "x")
     (tmp_path / "tiny" / "report.json").unlink()
     assert "evaluate the bundle first" in cli.fails(78, "model", "evaluate", "--hold-out", "uci")
     assert len(asked) == 4
+
+
+def test_a_misspelt_source_is_told_before_hours_of_training(cli: Cli, tmp_path: Path) -> None:
+    """Also where it is the second."""
+    (tmp_path / "tiny" / "report.json").write_text(json.dumps({"sets": {}, "headline": {}, "headline_set": ""}))
+    assert "no corpus is called uic" in cli.fails(78, "model", "evaluate", "--hold-out", "uci", "--hold-out", "uic")
 
 
 def test_figures_of_sources_left_out_are_saved_one_by_one(

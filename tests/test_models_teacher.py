@@ -479,6 +479,8 @@ def test_what_hinders_a_pupil_is_told_before_its_teacher_is_trained(
     assert [one.source for one in prepare(sources, corpora, out, pupil, master)] == sources
     master.write_text(master.read_text().replace(", tweet_extraction: 60", ""))
     refused("stage only has no posts without semeval")
+    with pytest.raises(CorpusError, match="no corpus is called uic"):
+        prepare(["semeval", "uic"], corpora, out, pupil, master)
     with pytest.raises(CorpusError, match="is one file: a source is left out of the corpora"):
         prepare(sources, pupil, out, pupil, master)
 
