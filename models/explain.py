@@ -14,14 +14,11 @@ from models import linear_words
 from models.bundle import Bundle
 from models.calibration import Calibration
 from models.kinds import load_network, refuse_other_kinds
-from models.manifest import BundleError, read_manifest
+from models.manifest import read_manifest
+from models.path_integral import integrate
 
 if TYPE_CHECKING:
     from models.networks import GruClassifier
-
-TOLERANCE = 0.005  # of the sum: half of what is promised
-FIRST_STEPS, MOST_STEPS = 32, 8_192
-STEPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -29,9 +26,9 @@ class Explanation:
     """`base` and the `words`' contributions add up to `log_odds` of `pos_prob`, within 0.01.
 
     `base` is the log-odds of as many tokens whose embedding is zero, of a linear bundle that of a text without known
-    words. `steps` of the path were needed: none for a linear bundle, whose contributions are exact. `attention`: of a
-    bundle that pools by attention, the weight of each word's states; it says where the network looks, not which way a
-    word pushes.
+    words. `steps` and `jumps` as of `path_integral.Integral`; none for a linear bundle, whose contributions are exact.
+    `attention`: of a bundle that pools by attention, the weight of each word's states; it says where the network looks,
+    not which way a word pushes.
     """
 
     pos_prob: float
@@ -39,14 +36,14 @@ class Explanation:
     base: float
     words: tuple[tuple[str, float], ...]
     steps: int
+    jumps: float = 0.0
     attention: tuple[tuple[str, float], ...] = ()
 
 
 def explain(path: Path, text: str) -> Explanation:
     """Contributions of each word of a text as the bundle reads it, in its order, calibration included.
 
-    Computed in fp64 from the network itself. Raises BundleError for an unusable bundle, and where the sum does not
-    come close enough.
+    Computed in fp64 from the network itself. Raises BundleError for an unusable bundle.
     """
     manifest = read_manifest(path)
     if manifest.network.get("kind") == linear_words.KIND:
@@ -54,7 +51,7 @@ def explain(path: Path, text: str) -> Explanation:
         return Explanation(_pos_prob(log_odds), log_odds, base, tuple(added), 0)
     refuse_other_kinds(manifest, "explained", ("gru", "recurrent", "cnn", linear_words.KIND))
     bundle = Bundle.load(path, "cpu")
-    network = load_network(path, manifest).double().eval()
+    network = load_network(path, manifest).double().eval().requires_grad_(requires_grad=False)
     words = bundle.encoder.token_words(text)
     ids = torch.tensor(bundle.encoder.encode([text]))  # (1, T)
     score = LogOdds(network, bundle.calibration)
@@ -62,9 +59,9 @@ def explain(path: Path, text: str) -> Explanation:
         embedded = network.embedding(ids)  # (1, T, E)
         ends = score(ids, torch.cat([torch.zeros_like(embedded), embedded])).tolist()
         attention = _attention(network, ids)
-    n_steps, per_token = _integrate(score, ids, embedded, ends[1] - ends[0])
-    contributions, weights = (tuple(_by_word(words, values)) for values in (per_token, attention))
-    return Explanation(_pos_prob(ends[1]), ends[1], ends[0], contributions, n_steps, weights)
+    found = integrate(lambda points: score(ids, points), embedded[0])
+    contributions, weights = (tuple(_by_word(words, values)) for values in (found.added, attention))
+    return Explanation(_pos_prob(ends[1]), ends[1], ends[0], contributions, found.steps, found.jumps, weights)
 
 
 def _attention(network: Any, ids: Tensor) -> list[float]:
@@ -107,28 +104,6 @@ def replaced(embedding: nn.Module, embedded: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def _integrate(log_odds: LogOdds, ids: Tensor, embedded: Tensor, difference: float) -> tuple[int, list[float]]:
-    """(steps, contribution of each token): the steps are doubled until the contributions add up to `difference`."""
-    n_steps = FIRST_STEPS
-    while n_steps <= MOST_STEPS:
-        per_token = _path_integral(log_odds, ids, embedded, n_steps)
-        if abs(sum(per_token) - difference) <= TOLERANCE:
-            return n_steps, per_token
-        n_steps *= 2
-    raise BundleError(f"the contributions do not add up to the score within {TOLERANCE} in {MOST_STEPS} steps")
-
-
-def _path_integral(log_odds: LogOdds, ids: Tensor, embedded: Tensor, n_steps: int) -> list[float]:
-    """Embedding times its mean gradient on the straight path from zero (equation 1; midpoint rule), by token."""
-    total = torch.zeros_like(embedded[0])  # (T, E)
-    for part in torch.split((torch.arange(n_steps, dtype=torch.float64) + 0.5) / n_steps, STEPS_AT_ONCE):
-        points = (part[:, None, None] * embedded).requires_grad_()
-        (gradient,) = torch.autograd.grad(log_odds(ids, points).sum(), points)
-        total += gradient.sum(dim=0)
-    contributions: list[float] = (total / n_steps * embedded[0]).sum(dim=1).tolist()
-    return contributions
 
 
 def _by_word(words: list[tuple[int, str]], per_token: list[float]) -> list[tuple[str, float]]:

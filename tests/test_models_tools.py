@@ -1,4 +1,4 @@
-"""Comparing, thresholds, mistakes, explanations, ONNX and int8: held against oracles and by hand."""
+"""Comparing, thresholds, mistakes, ONNX and int8: held against oracles and by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest, chi2
-from tiny_models import WORDS, make_bundle, make_texts, one_thread, write_labelled
+from tiny_models import make_bundle, make_texts, write_labelled
 
-from models.bundle import Bundle, BundleError, find_bundle
+from models.bundle import Bundle, BundleError
 from models.corpora import CorpusError
 from models.evaluate import evaluate, save_report
-from models.explain import explain
 from models.explore import explore, explore_texts
 from models.figures import CONFUSION, CURVES, RELIABILITY
 from models.manifest import read_manifest, write_manifest
@@ -136,58 +135,6 @@ def test_neighbours_are_sorted_by_cosine(tmp_path: Path) -> None:
     assert found[0][1] == pytest.approx(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)), abs=1e-5)
     assert "love" not in dict(found)
     assert [c for _, c in found] == sorted((c for _, c in found), reverse=True)
-
-
-@pytest.mark.parametrize("classes", [("negative", "positive"), ("negative", "neutral", "positive")], ids=len)
-@pytest.mark.parametrize("text", ["not good", "love it :) @me", " ".join(WORDS * 4), "💔"])
-def test_contributions_add_up(tmp_path: Path, classes: tuple[str, ...], text: str) -> None:
-    """Base and contributions make the log-odds of the pos_prob that the bundle itself gives, to 0.01."""
-    bundle = make_bundle(tmp_path / "tiny", classes)
-    with one_thread():
-        found = explain(bundle, text)
-    (pos_prob,) = Bundle.load(bundle, "cpu").score([text]).pos_prob
-    assert found.base + sum(value for _, value in found.words) == pytest.approx(found.log_odds, abs=0.01)
-    assert found.pos_prob == pytest.approx(pos_prob, abs=1e-3)
-
-
-ODD_TEXTS = (
-    "\u200b",
-    "@a @b",
-    "https://a.example/b",
-    "\x00",
-    "...",
-    "a",
-    "NOT NOT NOT",
-    "sooooo baaaad",
-    "\ud800",
-    "東京",
-)
-
-
-@pytest.mark.long
-def test_contributions_add_up_whatever_is_written(tmp_path: Path) -> None:
-    """Texts of all lengths, and odd ones: base and contributions are the log-odds of the pos_prob told."""
-    bundle = make_bundle(tmp_path / "tiny")
-    worst = 0.0
-    with one_thread():
-        for text in [*make_texts(40, seed=5), *ODD_TEXTS]:
-            found = explain(bundle, text)
-            log_odds = np.log(found.pos_prob / (1 - found.pos_prob))
-            worst = max(worst, abs(found.base + sum(value for _, value in found.words) - log_odds))
-    assert worst <= 0.01
-
-
-def test_the_shipped_bundle_explains_what_it_serves() -> None:
-    """Its words add up too, and to the pos_prob that posts get from it; a plain word of either side has its sign."""
-    bundle = find_bundle("social-gru", Path())
-    texts = ["not what I paid for, but the staff is lovely", "I love it", "awful, just awful 😡", "opens at nine @acme"]
-    served = Bundle.load(bundle, "cpu").score(texts).pos_prob
-    explained = [explain(bundle, text) for text in texts]
-    for found, pos_prob in zip(explained, served, strict=True):
-        total = found.base + sum(value for _, value in found.words)
-        assert total == pytest.approx(np.log(pos_prob / (1 - pos_prob)), abs=0.01)
-    assert dict(explained[1].words)["love"] > 1
-    assert dict(explained[2].words)["awful"] < -1
 
 
 def test_other_bundles_are_measured_beside(tmp_path: Path) -> None:
