@@ -7,9 +7,10 @@ texts is dropped.
 import csv
 import gzip
 import hashlib
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,7 @@ from typing import IO
 from models.composed import compose
 from models.preparation import prepare_subword
 
+LOG = logging.getLogger(__name__)
 CLASSES = ("negative", "neutral", "positive")
 DATA_VARIABLE = "SENTIMENT_DATA"
 DEFAULT_DATA = "../shared/data"  # beside a checkout, as the README says under "Development"
@@ -29,8 +31,9 @@ COMPOSED = "composed"  #: the generated source
 COMPOSED_POSTS, COMPOSED_SEED = 100_000, 2013
 POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
 CHECK_SETS = ("plain_posts", "hard_posts")
-#: rows of crowdflower whose "positive" says that a team cheated, and those of several subjects that have such rows, too
-NO_SENTIMENT = ("dfe_deflategate", "dfe_other")
+#: rows that no training has, by the column `source` of each corpus: of crowdflower those whose "positive" says that a
+#: team cheated, and those of several subjects that have such rows, too; of uci sentences out of IMDB's test reviews
+SET_ASIDE = {"crowdflower": ("dfe_deflategate", "dfe_other"), "uci": ("uci_imdb",)}
 _NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
 
 
@@ -73,6 +76,11 @@ def corpus_of(rows: Iterable[tuple[str, str]]) -> Corpus:
         if label in CLASSES and key not in kept:
             kept[key] = (text, CLASSES.index(label))
     return Corpus(tuple(t for t, _ in kept.values()), tuple(i for _, i in kept.values()), tuple(kept))
+
+
+def has_sides(corpus: Corpus) -> bool:
+    """Whether any post is positive or negative."""
+    return bool(set(corpus.labels) - {CLASSES.index("neutral")})
 
 
 def merge(corpora: Iterable[Corpus]) -> Corpus:
@@ -131,6 +139,19 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
         raise CorpusError(f"labelled data: {path} cannot be read: {error}") from error
 
 
+def read_own_rows(path: Path) -> Iterator[dict[str, str]]:
+    """`read_rows` of a CSV of one's own: names of columns in any case, with blanks around them.
+
+    Raises CorpusError for a row that has more fields than the header, too.
+    """
+    for line, row in enumerate(read_rows(path), start=2):
+        if None in row:
+            raise CorpusError(
+                f"{path} line {line}: it has more fields than the header: a text with a comma needs quotes around it"
+            )
+        yield {name.strip().lower(): value for name, value in row.items()}
+
+
 def named_columns(columns: Iterable[str | None]) -> str:
     """What a CSV has instead of the columns that are needed, in words."""
     found = [name for name in columns if name]
@@ -142,11 +163,11 @@ def named_columns(columns: Iterable[str | None]) -> str:
 def load_csv(path: Path) -> Corpus:
     """One's own labelled posts: a CSV with the columns text and label (negative, neutral, positive).
 
-    Raises CorpusError for a missing column, a row that is cut off, an empty text or a label with another name (the
-    first with its line), or fewer than two classes.
+    Posts that are equal to a reader (`text_key`) count once. Raises CorpusError for a missing column, a row that is cut
+    off or too long, an empty text or a label with another name (the first with its line), or fewer than two classes.
     """
     rows, problems = [], []
-    for line, row in enumerate(read_rows(path), start=2):
+    for line, row in enumerate(read_own_rows(path), start=2):
         if not {"text", "label"} <= set(row):
             raise CorpusError(f"{path} needs the columns text and label; {named_columns(row)}")
         problem = _problem_of(row)
@@ -161,7 +182,14 @@ def load_csv(path: Path) -> Corpus:
         raise CorpusError(f"{path} has no posts")
     if len({label for _, label in rows}) < 2:
         raise CorpusError(f"{path} has posts of fewer than two classes")
-    return corpus_of(rows)
+    corpus = corpus_of(rows)
+    if len(corpus) < len(rows):
+        LOG.warning(
+            "%d of %d posts are copies of earlier ones but for case, mentions, links and emoji: they are left out",
+            len(rows) - len(corpus),
+            len(rows),
+        )
+    return corpus
 
 
 def _problem_of(row: Mapping[str, str | None]) -> str:
@@ -223,28 +251,30 @@ def _one_of_each_group(folder: Path) -> Corpus:
     return corpus_of(rows)
 
 
-def _plain(name: str, *, leave_out: Sequence[str] = ()) -> Callable[[Path], Corpus]:
-    """A loader of text and label columns, leaving out rows whose `source` is one of `leave_out`."""
+def _plain(name: str) -> Callable[[Path], Corpus]:
+    """A loader of text and label columns, leaving out rows that are `SET_ASIDE`."""
 
     def load(folder: Path) -> Corpus:
         rows = read_rows(folder / FILES[name])
-        return corpus_of((r["text"], r["label"]) for r in rows if r.get("source", "") not in leave_out)
+        return corpus_of((r["text"], r["label"]) for r in rows if not _is_set_aside(name, r))
 
     return load
+
+
+def _is_set_aside(name: str, row: Mapping[str, str]) -> bool:
+    return row.get("source") in SET_ASIDE.get(name, ())
 
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
     **{name: _plain(name) for name in FILES},
     "semeval": lambda folder: _semeval(folder, _is_for_training),
     "twitter_entity": _one_of_each_group,
-    "crowdflower": _plain("crowdflower", leave_out=NO_SENTIMENT),
-    "uci": _plain("uci", leave_out=("uci_imdb",)),
     COMPOSED: lambda _: corpus_of(compose(COMPOSED_POSTS, COMPOSED_SEED)),
 }
 
 
 def load_test(folder: Path) -> Corpus:
-    """SemEval `2016test`: left out of training, calibration and every choice, read by the evaluation alone."""
+    """SemEval `2016test`: left out of training and calibration, and of every choice but `class_shares.PRIOR_POSTS`."""
     return _semeval(folder, lambda row: row["split"] == TEST_SPLIT)
 
 
@@ -261,6 +291,14 @@ def load_sources(folder: Path, names: Iterable[str]) -> dict[str, Corpus]:
     check_sources(names)
     kept_out = set(load_test(folder).keys)
     return {name: LOADERS[name](folder).without(kept_out) for name in names}
+
+
+def load_set_aside(folder: Path, name: str) -> Corpus:
+    """Posts of a corpus that are `SET_ASIDE`, without the texts of `2016test` and of the rest of it; mostly none."""
+    if name not in SET_ASIDE:
+        return corpus_of(())
+    aside = corpus_of((r["text"], r["label"]) for r in read_rows(folder / FILES[name]) if _is_set_aside(name, r))
+    return aside.without({*load_test(folder).keys, *LOADERS[name](folder).keys})
 
 
 def hold_out(corpus: Corpus, n_posts: int) -> tuple[Corpus, Corpus]:

@@ -1,4 +1,8 @@
-"""Measuring a bundle: `sentiment-monitor model evaluate NAME`. The only reader of the split `2016test`."""
+"""Measuring a bundle: `sentiment-monitor model evaluate NAME`.
+
+No training or choice of a recipe reads the split `2016test`. Beside this module the task `semeval` measures on it, and
+tests and the simulation of corrected means do.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.corpora import CLASSES, CorpusError, named_columns, read_rows
+from models.corpora import CLASSES, CorpusError, named_columns, read_own_rows
 from models.figures import canvas
 from models.hub import is_on_hub
 from models.tasks import TASKS, load_task
@@ -50,7 +50,7 @@ def explore(data: str) -> Exploration:
 def explore_file(path: Path) -> Exploration:
     """Look at a CSV. Raises CorpusError where it is unusable or empty."""
     texts, labels = [], []
-    for row in read_rows(path):
+    for row in read_own_rows(path):
         if row.get("text") is None:
             raise CorpusError(f"{path} needs the column text; {named_columns(row)}")
         texts.append(row["text"])

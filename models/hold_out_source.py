@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle
-from models.corpora import CorpusError, check_sources, find_data, load_sources
+from models.corpora import CorpusError, check_sources, find_data, has_sides, load_set_aside, load_sources
 from models.holdouts import split
 from models.hub import path_of
 from models.left_out import TEACHER, digest_of
@@ -51,7 +51,10 @@ class WithoutSource:
         masters = [] if self.teacher is None else [self._trained(self.teacher, [])]
         folder = self._trained(self.recipe, masters)
         posts = load_sources(self.place, [self.source])[self.source]
-        found = self.told() | sided_accuracy(said_by(Bundle.load(folder, "cpu")), posts)
+        says = said_by(Bundle.load(folder, "cpu"))
+        found = self.told() | sided_accuracy(says, posts)
+        if has_sides(aside := load_set_aside(self.place, self.source)):
+            found["set_aside"] = sided_accuracy(says, aside)
         for master in masters:
             found["teacher"] |= sided_accuracy(Teacher(master).probabilities, posts)
         return found

@@ -38,9 +38,10 @@ def class_figures(table: IntArray, names: Sequence[str]) -> dict[str, dict[str, 
 
 
 def macro_recall(truth: IntArray, predicted: IntArray, n_classes: int) -> float:
-    """Mean of the classes' recalls: the figure of SemEval task 4 A since 2017."""
+    """Mean of the recalls of the classes that occur: the figure of SemEval task 4 A since 2017."""
     table = confusion(truth, predicted, n_classes)
-    return float(np.mean(np.diag(table) / np.maximum(table.sum(axis=1), 1)))
+    posts = table.sum(axis=1)
+    return float(np.mean((np.diag(table) / np.maximum(posts, 1))[posts > 0]))
 
 
 def balanced_weights(truth: IntArray, n_classes: int) -> FloatArray:

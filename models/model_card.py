@@ -213,8 +213,9 @@ CORPORA_PARTS = {
 {stages}
 
 {held_out:,} tweets of SemEval 2013-2015 were held out {purpose}{calibrated}. The split
-`2016test` was left out of everything, by text, and is read for the figures below alone. `manifest.json` has the
-hashes of the data and the course of the training.""",
+`2016test` was left out of all training, by text, and is read for the figures below; the weight of the prior in
+corrected daily means was chosen with it in sight. `manifest.json` has the hashes of the data and the course of the
+training.""",
     "figures": "",
     "limits": """\
 For the mean over many posts about a brand. A single post is often misread: sarcasm, comparisons in which the brand

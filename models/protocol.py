@@ -14,7 +14,7 @@ from models.brand_days import has_dated, load_dated, measure_days
 from models.bundle import Bundle
 from models.calibration_figures import measure_calibration
 from models.composed import compose
-from models.corpora import CLASSES, COMPOSED_SEED, LOADERS, TEST_SPLIT, Corpus, corpus_of, load_test
+from models.corpora import CLASSES, COMPOSED_SEED, LOADERS, TEST_SPLIT, Corpus, corpus_of, has_sides, load_test
 from models.holdouts import DEVELOPMENT_SOURCE, Split
 from models.intervals import interval_of
 from models.manifest import Manifest
@@ -85,7 +85,7 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
     in_training = {
         name: sided_accuracy(said_by(bundle), corpus)
         for name, corpus in posts.measured_sources.items()
-        if set(corpus.labels) - {CLASSES.index("neutral")}
+        if has_sides(corpus)
     }
     report: dict[str, Any] = {"calibration": calibration, "in_training": in_training}
     if not has_dated(data):

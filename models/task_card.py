@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from models import linear_words
 from models.manifest import Manifest
 from models.model_card import class_table, render
 
@@ -14,6 +15,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     """The card (Mitchell et al. 2019, arXiv:1810.03993) of a bundle and its report, its variants beside it."""
     recipe = manifest.trained["recipe"]
     first = report["sets"][report["headline_set"]]["network"]
+    is_linear = manifest.network.get("kind") == linear_words.KIND
     return CARD_TEXT.format(
         name=manifest.name,
         description=recipe["description"],
@@ -28,6 +30,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         seed=recipe["seed"],
         training_posts=manifest.trained["training_posts"],
         held_out=manifest.trained["held_out_posts"],
+        purpose="for " + ("" if is_linear else "early stopping and for ") + "the calibration",
         start=_start(manifest),
         files=", ".join(manifest.trained.get("data_sha256", {})),
         table=render(report),
@@ -135,7 +138,7 @@ CARD_TEXT = """# {name}
 
 ## What it was trained on
 `sentiment-monitor model train {recipe}{scale}`, seed {seed}, with {files}: {training_posts:,} posts to train on, and
-{held_out:,} held out for early stopping and for the calibration. The test posts were read once, at the end.{start}
+{held_out:,} held out {purpose}. The test posts were read when it was done, by each run once, and chose nothing.{start}
 {history}
 ## How good it is
 {table}

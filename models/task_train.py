@@ -21,7 +21,7 @@ from models.task_card import render_task_card
 from models.task_plans import Repeats
 from models.task_recipe import MAIN, TaskRecipe, Variant, plain, read_task_recipe, runs_of
 from models.task_report import report_on_task
-from models.tasks import Split, class_indices, find_task, load_task
+from models.tasks import Split, class_indices, find_task, is_own, load_task
 from models.vectors import check_vectors
 
 LOG = logging.getLogger(__name__)
@@ -56,15 +56,14 @@ class Run:
 def train_task(path: Path, out: Path, options: Options) -> Path:
     """Train the recipe in `path`, its repeats and variants, and write its bundle to `out`; returns that folder.
 
-    The bundles of the other runs lie in `OUT.runs`. Raises RecipeError, CorpusError, BundleError before any time is
+    The bundles of the other runs lie in `OUT.runs`. From a bundle (`init`) one training goes on: words and network are
+    that bundle's, whatever the variants say of theirs. Raises RecipeError, CorpusError, BundleError before any time is
     spent.
     """
-    variants = read_task_recipe(path, options.scale, options.seed)
-    if options.task is not None:
-        variants = [variant_on(variant, options.task) for variant in variants]
+    variants = _variants(path, options)
     main = variants[0].recipe
     start = _start(main, options)
-    runs = list(_runs(variants if options.with_variants else variants[:1], out))
+    runs = list(_runs(variants, out))
     wanted = dict.fromkeys((run.recipe.task, run.split) for run in runs)
     splits = {key: load_task(key[0], options.data, key[1]) for key in wanted}
     for run in runs:
@@ -76,11 +75,27 @@ def train_task(path: Path, out: Path, options: Options) -> Path:
     return out
 
 
+def _variants(path: Path, options: Options) -> list[Variant]:
+    """Those that are to be trained, the recipe itself first. Raises RecipeError, CorpusError."""
+    variants = read_task_recipe(path, options.scale, options.seed)
+    if options.task is not None:
+        variants = [variant_on(variant, options.task) for variant in variants]
+    if options.init is not None or is_own(options.data):
+        variants = [_without_seed(variant) for variant in variants]
+    if options.init is not None:
+        return [replace(variants[0], recipe=replace(variants[0].recipe, repeats=Repeats()))]
+    return variants if options.with_variants else variants[:1]
+
+
 def variant_on(variant: Variant, task: str) -> Variant:
     """The same network on the posts of another task, once each; the seed's figures and the bar are of its own task."""
     loss = variant.recipe.loss if find_task(task).classes == CLASSES_TWO else "cross_entropy"
-    recipe = replace(variant.recipe, task=task, loss=loss, repeats=Repeats(), seed_says="", must_reach="")
-    return replace(variant, recipe=recipe, seed_says="")
+    return _without_seed(replace(variant, recipe=replace(variant.recipe, task=task, loss=loss, repeats=Repeats())))
+
+
+def _without_seed(variant: Variant) -> Variant:
+    """Without figures of the seed and the bar: they are of the recipe's own posts, from its own beginning."""
+    return replace(variant, recipe=replace(variant.recipe, seed_says="", must_reach=""), seed_says="")
 
 
 def _start(recipe: TaskRecipe, options: Options) -> Start:

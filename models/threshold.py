@@ -8,7 +8,7 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.corpora import CorpusError, load_csv
-from models.manifest import read_manifest, write_manifest
+from models.manifest import CARD, REPORT, read_manifest, write_manifest
 from models.measures import FloatArray
 from models.paired import POSITIVE
 from models.places import require_new
@@ -53,9 +53,12 @@ def best(points: list[Point], current: float = 0.5) -> Point:
 
 
 def set_threshold(bundle: Path, threshold: float, out: Path) -> None:
-    """Copy a bundle to the new folder `out` with another `pred_threshold`. Raises BundleError where `out` exists."""
+    """Copy a bundle to the new folder `out` with another `pred_threshold`. Raises BundleError where `out` exists.
+
+    Report, card and pictures, which are of the bundle that it was, are not copied.
+    """
     manifest = read_manifest(bundle)
     require_new(out)
-    shutil.copytree(bundle, out)
+    shutil.copytree(bundle, out, ignore=shutil.ignore_patterns(REPORT, CARD, "*.png"))
     write_manifest(out, replace(manifest, name=out.name or out.resolve().name, pred_threshold=threshold))
     read_manifest(out)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from models.corpora import CLASSES, CorpusError, read_rows
+from models.corpora import CLASSES, CorpusError, read_own_rows
 from monitor.corrections import MIN_LABELS, LabelSums, sums_of
 from monitor.parsing import canonical_brand
 from monitor.posts import Score
@@ -22,7 +22,7 @@ def read_labels(path: Path, default_brand: str) -> dict[str, Labelled]:
     fewer than MIN_LABELS posts, and for one whose posts all have the same label: it would say nothing about errors.
     """
     found: dict[str, list[tuple[str, float]]] = {}
-    for line, row in enumerate(read_rows(path), start=2):
+    for line, row in enumerate(read_own_rows(path), start=2):
         brand, text, label = _fields_of(path, line, row)
         found.setdefault(canonical_brand(brand) or canonical_brand(default_brand), []).append((text, label))
     if not found:

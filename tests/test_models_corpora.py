@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_models import RECIPE, labelled_rows, one_thread
 
-from models.corpora import NO_SENTIMENT, CorpusError, hold_out, load_sources, load_test
+from models.corpora import SET_ASIDE, CorpusError, hold_out, load_set_aside, load_sources, load_test
 from models.evaluate import evaluate, load_report, save_report
 from models.manifest import read_manifest
 from models.recipe import read_recipe
@@ -78,11 +78,15 @@ def test_test_tweets_and_validation_tweets_stay_out(data: Path) -> None:
 
 
 def test_rows_that_say_something_else_than_a_feeling_stay_out(tmp_path: Path) -> None:
-    """Of crowdflower those about a scandal, whose "positive" means that somebody cheated."""
-    rows = [(f"post {i} of {name}", "positive", name) for i, name in enumerate(("dfe_apple", *NO_SENTIMENT))]
+    """Of crowdflower those about a scandal, whose "positive" means that somebody cheated; they are measured apart."""
+    names = ("dfe_apple", *SET_ASIDE["crowdflower"])
+    rows = [(f"post {i} of {name}", "positive", name) for i, name in enumerate(names)]
+    rows += [("post 0 of dfe_apple", "negative", names[1])]  # also among those that stay
     write_gzip(tmp_path / "crowdflower_dfe.csv.gz", ("text", "label", "source"), rows)
     write_gzip(tmp_path / "semeval_2013_2016.csv.gz", ("split", "label", "text"), [])
     assert load_sources(tmp_path, ["crowdflower"])["crowdflower"].texts == ("post 0 of dfe_apple",)
+    assert load_set_aside(tmp_path, "crowdflower").texts == ("post 1 of dfe_deflategate", "post 2 of dfe_other")
+    assert not len(load_set_aside(tmp_path, "semeval"))
 
 
 def test_development_posts_are_in_no_source(data: Path, recipe: Path) -> None:

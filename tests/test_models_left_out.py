@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from models.card_sections import render_hold_outs
+from models.card_sections import WHY_ASIDE, render_hold_outs, told_of_others
+from models.corpora import SET_ASIDE
 from models.hold_out_source import measure_without
 from models.left_out import default_teacher, digest_of, mark_others
 from models.protocol import without_source
 from models.recipe import NetworkPlan, Recipe, RecipeError, Stage, find_recipe
 
+SIDED: dict[str, Any] = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
 STAGE = Stage("only", 3, 0.01, {"semeval": 90, "tweet_extraction": 60, "uci": 30})
 PLAN = Recipe("own", "", (), "subword", (STAGE,), teacher_share=0.5)
 LARGER = {"teachers": [{"sha256": "1", "recipe": "social-teacher-mpnet"}]}
@@ -24,10 +26,9 @@ def told(plan: Recipe, **more: Any) -> dict[str, Any]:
 
 def left_out(source: str, plan: Recipe = PLAN, scale: str = "small", teacher: str | None = None) -> dict[str, Any]:
     """What is measured of a source."""
-    figures = {"posts": 9, "two_class_accuracy": 0.5, "interval": [0.4, 0.6]}
-    one = figures | {"left_out": [source], "scale": scale}
+    one = SIDED | {"left_out": [source], "scale": scale}
     one["recipe_sha256"] = digest_of(without_source(plan, [source], scale))
-    return one if teacher is None else one | {"teacher": figures | {"recipe": teacher}}
+    return one if teacher is None else one | {"teacher": SIDED | {"recipe": teacher}}
 
 
 def is_marked(one: dict[str, Any], trained: dict[str, Any]) -> bool:
@@ -109,6 +110,20 @@ def test_the_table_names_the_recipe_of_each_teacher() -> None:
     assert "The mean is of all, whatever taught them" in text
     assert "as many posts of either side" not in text  # the sides were not told apart
     assert "The mean" not in render_hold_outs({"uci": found["uci"]}, {})
+
+
+def test_the_table_tells_what_it_does_not_measure() -> None:
+    """Posts that were set aside, with them counted, and sources that were never left out."""
+    found = {"uci": left_out("uci") | {"set_aside": SIDED | {"posts": 27, "two_class_accuracy": 0.9}}}
+    text = render_hold_outs(found, {})
+    assert "Of uci 27 posts with a side are set aside" in text
+    assert "it gets 0.900 (0.400 to 0.600) of these, and 0.800 with them counted." in text  # (9 x 0.5 + 27 x 0.9) / 36
+    assert told_of_others(found).endswith(
+        "Not measured so: crowdflower, emoticon2011, goemotions, sanders, semeval,"
+        " sentiment140, sst_phrases, sst_sentences, tweet_extraction, twitter_entity."
+    )
+    assert "set aside" not in render_hold_outs({"sanders": left_out("sanders")}, {})
+    assert set(WHY_ASIDE) == set(SET_ASIDE)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from models.hold_out_source import measure_without
 from models.holdouts import split
 from models.intervals import basic_interval_of, interval_of
 from models.left_out import mark_others
-from models.measures import FloatArray, IntArray
+from models.measures import FloatArray, IntArray, macro_recall
 from models.near_copies import NearCopies
-from models.protocol import epoch_of, origin_of, sided_accuracy, without_source
+from models.protocol import epoch_of, intervals, origin_of, sided_accuracy, without_source
 from models.recipe import NetworkPlan, Recipe, RecipeError, read_recipe
 from models.training_posts import load_posts
 
@@ -36,6 +36,16 @@ def calibrated(n: int, shares: list[float], seed: int = 1) -> tuple[IntArray, Fl
     signal = truth[:, None] + generator.normal(size=(n, 1))
     likelihood = np.exp(-0.5 * (signal - np.arange(3)) ** 2)
     return truth, likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
+def test_recalls_are_of_the_classes_that_occur() -> None:
+    """Posts without neutral ones have the mean of two recalls, and the interval is around it."""
+    truth = np.array([0, 2] * 50)
+    probabilities = np.where(truth[:, None] == np.arange(3), 0.8, 0.1)
+    probabilities[:10] = probabilities[:10, ::-1]
+    assert macro_recall(truth, probabilities.argmax(axis=1), 3) == pytest.approx(0.9)
+    low, high = intervals(truth, probabilities)["macro_recall"]
+    assert 0.8 < low < 0.9 < high < 1
 
 
 @pytest.mark.long  # a simulation

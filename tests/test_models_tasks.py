@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_models import labelled_rows, write_labelled
 
-from models.corpora import CLASSES, COMPOSED, Corpus, CorpusError, find_data
+from models.corpora import CLASSES, COMPOSED, Corpus, CorpusError, find_data, load_csv
 from models.divisions import stratified_parts
 from models.explore import explore
 from models.recipe import find_recipe, read_recipe
@@ -177,6 +177,7 @@ BAD: dict[str, tuple[str, str]] = {
     "an unknown label": ("text,label\nfine,good\n", "line 2: label 'good' is none of negative, neutral, positive"),
     "an empty text": ("text,label\nfine,positive\n  ,negative\n", "line 3: the text is empty"),
     "a cut row": ("text,label\nfine,positive\nba", "line 3: it is cut off"),
+    "a long row": ("text,label\nfine,positive\nbad, really,negative\n", "line 3: it has more fields than the header"),
     "no label column": ("text,mood\nfine,positive\n", "needs the columns text and label; it has text, mood"),
     "too few": ("text,label\nfine,positive\nbad,negative\n", "training needs at least 100"),
 }  # fmt: skip
@@ -189,6 +190,14 @@ def test_unusable_posts_are_told_in_a_sentence(tmp_path: Path, content: str, mes
     path.write_text(re.sub(r"\{0\}", lambda match: str(match.start()), content))
     with pytest.raises(CorpusError, match=message):
         load_task("sentiment140", path)
+
+
+def test_headers_are_read_in_any_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With blanks around them, as those of the drop folder; posts that a reader takes for equal are told."""
+    path = tmp_path / "mine.csv"
+    path.write_text(" Text , LABEL\ngood,positive\nbad,negative\nGood 😀,positive\n", encoding="utf-8")
+    assert load_csv(path).texts == ("good", "bad")
+    assert "1 of 3 posts are copies of earlier ones" in caplog.text
 
 
 def test_unknown_tasks_and_splits_are_told(data: Path, tmp_path: Path) -> None:

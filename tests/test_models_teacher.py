@@ -276,7 +276,9 @@ def test_a_larger_teacher_learns_in_half_precision(
         master = Teacher(folder)
         truth = np.array([["negative", "neutral", "positive"].index(label) for _, label in rows])
         assert (master.probabilities([text for text, _ in rows]).argmax(axis=1) == truth).mean() > 0.9
-        assert (master.told()["recipe"], master.told()["encoder"]) == ("master", "mpnet")
+        told = master.told()
+        assert (told["recipe"], told["encoder"]) == ("master", "mpnet")
+        assert (told["seed"], set(told["data_sha256"])) == (read_recipe(recipe).seed, {"posts.csv"})
     assert weights[0] == weights[1] != weights[2]
 
 

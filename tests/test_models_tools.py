@@ -14,7 +14,7 @@ from models.corpora import CorpusError
 from models.evaluate import evaluate, save_report
 from models.explore import explore, explore_texts
 from models.figures import CONFUSION, CURVES, RELIABILITY
-from models.manifest import read_manifest, write_manifest
+from models.manifest import CARD, REPORT, read_manifest, write_manifest
 from models.measures import confidence_error, reliability
 from models.mistakes import PATTERNS, group_mistakes
 from models.model_card import render
@@ -79,9 +79,12 @@ def test_the_curve_equals_one_threshold_at_a_time() -> None:
 def test_a_threshold_is_set_in_a_copy(tmp_path: Path) -> None:
     """The copy loads, has the new threshold and its folder's name; one that is there is not overwritten."""
     bundle = make_bundle(tmp_path / "tiny")
+    for name in (CARD, REPORT):
+        (bundle / name).write_text("of the bundle that it was")
     set_threshold(bundle, 0.625, tmp_path / "tuned")
     copied = Bundle.load(tmp_path / "tuned", "cpu")
     assert (copied.name, copied.pred_threshold) == ("tuned", 0.625)
+    assert not {path.name for path in (tmp_path / "tuned").iterdir()} & {CARD, REPORT}
     with pytest.raises(BundleError, match="there already"):
         set_threshold(bundle, 0.5, tmp_path / "tuned")
 
