@@ -102,7 +102,7 @@ class WithoutSource:
                 self.data,
                 folder,
                 leave_out=self.left_out,
-                leave_out_scale=self.scale,
+                scale=self.scale,
                 teachers=teachers,
             )
         return folder

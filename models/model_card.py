@@ -140,8 +140,10 @@ def _sentence_start(words: str) -> str:
 def _origin(manifest: Manifest, text: str) -> str:
     recipe = manifest.trained.get("recipe", {})
     last = recipe.get("stages", [])[-1:]
+    scale = " --scale small" if manifest.trained.get("scale") == "small" else ""
     return text.format(
         recipe=recipe.get("name", manifest.name),
+        command=f"sentiment-monitor model train {recipe.get('name', manifest.name)}{scale}",
         seed=recipe.get("seed", ""),
         stages=_stage_lines(manifest) + _taught(manifest),
         calibrated=_calibrated(manifest),
@@ -208,7 +210,7 @@ CHECKS = "\nThe plain and hard posts were written before the first training and 
 
 #: what is said of a training on the public corpora
 CORPORA_PARTS = {
-    "origin": """`sentiment-monitor model train {recipe}`, seed {seed}. Posts of public research corpora in each epoch:
+    "origin": """`{command}`, seed {seed}. Posts of public research corpora in each epoch:
 
 {stages}
 

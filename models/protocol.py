@@ -131,17 +131,23 @@ def origin_of(source: str) -> tuple[str, ...]:
 
 
 def without_source(plan: Recipe, leave_out: Sequence[str], scale: str = "small") -> Recipe:
-    """The recipe without some sources, for which the others give more posts, in proportion.
+    """The recipe at a scale (see `at_scale`) without some sources, for which the others give more posts, in proportion.
 
-    At the `scale` small a stage draws a third of its posts in each epoch; those that a teacher has to be asked about in
-    its first two epochs (or in fewer, by the recipe), to go through them again in the others. A teacher itself has one
-    epoch of all its posts. At `full` the recipe is otherwise as it was. Raises RecipeError where a stage has no other
-    source.
+    Raises RecipeError where a stage has no other source.
     """
     alone = [stage.name for stage in plan.stages if set(stage.posts) <= set(leave_out)]
     if alone:
         raise RecipeError(f"{plan.name}: stage {alone[0]} has no posts without {', '.join(leave_out)}")
-    plan = replace(plan, measuring_posts=0)
+    return at_scale(replace(plan, measuring_posts=0), scale, leave_out)
+
+
+def at_scale(plan: Recipe, scale: str, leave_out: Sequence[str] = ()) -> Recipe:
+    """The recipe at a scale, without sources to leave out.
+
+    At `small` a stage draws a third of its posts in each epoch; those that a teacher has to be asked about in its first
+    two epochs (or in fewer, by the recipe), to go through them again in the others. A teacher itself has one epoch of
+    all its posts. At `full` the recipe is otherwise as it was.
+    """
     if scale == "full":
         stages = [_stage_without(stage, leave_out) for stage in plan.stages]
     elif plan.network.kind == SENTENCE_ENCODER:

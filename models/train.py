@@ -24,7 +24,7 @@ from models.network_weights import read_weights
 from models.networks import GruClassifier
 from models.places import training_folder
 from models.precision import half_precision
-from models.protocol import without_source
+from models.protocol import at_scale, without_source
 from models.recipe import SENTENCE_ENCODER, Recipe, RecipeError, find_recipe, read_recipe, read_tree
 from models.reports import load_report
 from models.shapes import GruShape
@@ -56,7 +56,7 @@ def train(
     init: Path | None = None,
     seed: int | None = None,
     leave_out: tuple[str, ...] = (),
-    leave_out_scale: str = "small",
+    scale: str = "full",
     teachers: Sequence[Path] = (),
     **more: Any,
 ) -> Path:
@@ -67,10 +67,10 @@ def train(
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
     shipped bundle, unless another is given. `teachers` are bundles of a teacher's recipe: the mean of what they say is
     learnt, and of each its states where the recipe has a `hint_weight`. An interrupted training goes on from its
-    checkpoint beside `out` when called again. With sources to `leave_out` it is a training without them at
-    `leave_out_scale` (see `protocol.without_source`), whose bundle is not measured. `more`: what
-    `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError, CorpusError, BundleError
-    before any time is spent.
+    checkpoint beside `out` when called again. The `scale` is small or full: a recipe of one task has a small size of
+    its own, for others see `protocol.at_scale`. With sources to `leave_out` it is a training without them, whose bundle
+    is not measured. `more`: what `task_train.Options` has beyond that, for the recipes of one task. Raises RecipeError,
+    CorpusError, BundleError before any time is spent.
     """
     path = find_recipe(recipe)
     if is_task_recipe(path):
@@ -78,12 +78,14 @@ def train(
             raise RecipeError(f"{path.stem} learns from labels alone: --teacher has no use")
         task = f"-{more['task']}" if more.get("task") else ""
         folder = training_folder(out or Path("bundles") / f"{path.stem}{task}", str(read_tree(path).get("name")), init)
-        return train_task(path, folder, Options(data, init, seed, **more))
+        return train_task(path, folder, Options(data, init, seed, scale, **more))
     if more:
         raise RecipeError(f"{path.stem} is trained as a whole: {', '.join(more)} is for the recipes of one task")
     data = None if data is None else path_of(data)
-    plan = _read_plan(path, leave_out, leave_out_scale, seed)
+    plan = _read_plan(path, leave_out, scale, seed)
     place = find_data(data)
+    if scale != "full" and place.is_file():
+        raise RecipeError(f"of a CSV {plan.name} learns all posts: --scale has no use")
     is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
     folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
@@ -92,6 +94,7 @@ def train(
     LOG.info("reading labelled posts")
     plan, posts, hashes = load_posts(plan, place, leave_out)
     told = _told_of_teaching(plan, posts, dict(zip(teachers, loaded, strict=True)))
+    told |= {} if scale == "full" else {"scale": scale}
     sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = new_teacher(plan) if is_teacher else _start(plan, sources, init, starts_from)
@@ -146,7 +149,7 @@ def _encode(encoder: TextEncoder, corpus: Corpus) -> EncodedCorpus:
 def _read_plan(path: Path, leave_out: tuple[str, ...], scale: str, seed: int | None) -> Recipe:
     """The recipe as it is asked for. Raises RecipeError."""
     plan = read_recipe(path)
-    plan = without_source(plan, leave_out, scale) if leave_out else plan
+    plan = without_source(plan, leave_out, scale) if leave_out else at_scale(plan, scale)
     return plan if seed is None else replace(plan, seed=seed)
 
 

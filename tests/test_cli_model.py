@@ -13,7 +13,8 @@ from tiny_models import RECIPE, labelled_rows, make_bundle, write_labelled
 from models.corpora import CorpusError
 from models.left_out import digest_of
 from models.protocol import without_source
-from models.recipe import find_recipe, read_recipe
+from models.recipe import find_recipe, list_recipes, read_recipe
+from models.tasks import TASKS
 
 
 @pytest.fixture
@@ -60,6 +61,13 @@ def test_what_is_not_there_is_78(cli: Cli, arguments: list[str], expected: str) 
     stderr = cli.fails(78, "model", *arguments)
     assert stderr.startswith("sentiment-monitor: ")
     assert expected in stderr
+
+
+def test_recipes_are_listed(cli: Cli) -> None:
+    """Each that `model train` knows by name, with what it trains on."""
+    rows = [json.loads(line) for line in cli.ok("model", "list", "--recipes", "--json").splitlines()]
+    assert [row["recipe"] for row in rows] == list_recipes()
+    assert {row["trains on"] for row in rows} == {*TASKS} - {"social"} | {"several corpora"}
 
 
 @dataclass

@@ -11,7 +11,7 @@ from tiny_models import RECIPE, labelled_rows, one_thread
 from models.corpora import SET_ASIDE, CorpusError, hold_out, load_set_aside, load_sources, load_test
 from models.evaluate import evaluate, load_report, save_report
 from models.manifest import read_manifest
-from models.recipe import read_recipe
+from models.recipe import RecipeError, read_recipe
 from models.train import train
 from models.training_posts import load_posts
 
@@ -121,6 +121,27 @@ def test_training_over_the_corpora_reports_on_the_test_split(data: Path, recipe:
     again = evaluate(folder, data)
     assert again["sets"] == report["sets"]
     assert again["hold_out"]["uci"]["other_recipe"]
+
+
+@pytest.mark.long
+def test_a_small_training_draws_a_third_of_the_posts(data: Path, recipe: Path, tmp_path: Path) -> None:
+    """Its bundle and card say so, and the whole of it is measured like a full one's."""
+    folder = train(recipe, data, tmp_path / "small", scale="small")
+    trained = read_manifest(folder).trained
+    whole = read_recipe(recipe).stages
+    for small, full in zip(trained["recipe"]["stages"], whole, strict=True):
+        assert small["posts"] == {name: round(n / 3) for name, n in full.posts.items()}
+    assert trained["scale"] == "small"
+    assert "--scale small`, seed" in (folder / "README.md").read_text(encoding="utf-8")
+    assert load_report(folder)["headline_set"] == "2016test"
+
+
+def test_of_a_csv_all_posts_are_learnt(tmp_path: Path) -> None:
+    """There is no small training of few posts."""
+    path = tmp_path / "mine.csv"
+    path.write_text("text,label\n")
+    with pytest.raises(RecipeError, match="of a CSV social-gru learns all posts: --scale has no use"):
+        train("social-gru", path, tmp_path / "small", scale="small")
 
 
 def test_unknown_corpus_lists_those_there_are(data: Path) -> None:

@@ -14,6 +14,7 @@ from monitor.errors import ConfigError
 if TYPE_CHECKING:
     from monitor.config import Config
 
+_RECIPE_COLUMNS = ("recipe", "trains on", "description")
 _COLUMNS = ("used", "name", "classes", "languages", "sha256", "state")
 
 
@@ -24,14 +25,18 @@ def model() -> None:
     """Look at bundles, train one, measure one."""
 
 
-@model.command("list", epilog=example("model list"))
+@model.command("list", epilog=example("model list", "model list --recipes"))
 @config_option
+@click.option("--recipes", is_flag=True, help="List the recipes that `model train` knows by name.")
 @json_option
-def list_(config_path: Path, *, as_json: bool) -> None:
+def list_(config_path: Path, *, recipes: bool, as_json: bool) -> None:
     """List the shipped bundles and the configured one (*), each checked against its manifest."""
     from models.bundle import list_bundles
 
     config = load_config(config_path)
+    if recipes:
+        print_rows(_RECIPE_COLUMNS, _recipe_rows(), as_json=as_json)
+        return
     used = config.scoring.bundle
     rows = [{"used": "*" if name == used else "", **_summary(name, config)} for name in sorted({*list_bundles(), used})]
     print_rows(_COLUMNS, rows, as_json=as_json)
@@ -58,6 +63,16 @@ def show(config_path: Path, bundle: str | None, *, card: bool, as_json: bool) ->
         print_object(described)
     else:
         print_fields({name: _in_words(value) for name, value in described.items()})
+
+
+def _recipe_rows() -> list[dict[str, Any]]:
+    from models.recipe import find_recipe, list_recipes, read_tree
+
+    trees = {name: read_tree(find_recipe(name)) for name in list_recipes()}
+    return [
+        {"recipe": name, "trains on": tree.get("task", "several corpora"), "description": tree["description"]}
+        for name, tree in trees.items()
+    ]
 
 
 def _summary(name: str, config: "Config") -> dict[str, Any]:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Another seed than the recipe's.")
 @click.option(
-    "--scale", type=click.Choice(["small", "full"]), help="small: the recipe's own small size.  [default: full]"
+    "--scale",
+    type=click.Choice(["small", "full"]),
+    help="small: a recipe's own small size, of others a third of their posts.  [default: full]",
 )
 @click.option(
     "--vectors",
