@@ -6,7 +6,7 @@ again.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -47,6 +47,13 @@ class Split:
     measuring: Corpus = EMPTY
     left_out: Mapping[str, Corpus] = field(default_factory=dict)
     measured_sources: Mapping[str, Corpus] = field(default_factory=dict)
+
+    def cleared(self) -> "Split":
+        """The same, but nothing of `measuring` is a near-copy of what chose the weights or fits the calibration."""
+        near = NearCopies((*self.development.texts, *self.calibration.texts))
+        sources = {name: corpus.select(near.without(corpus.texts)) for name, corpus in self.measured_sources.items()}
+        kept = self.measuring.select(near.without(self.measuring.texts))
+        return replace(self, measuring=kept, measured_sources=sources)
 
 
 def split(plan: Recipe, data: Path, leave_out: tuple[str, ...] = ()) -> Split:

@@ -201,7 +201,7 @@ def _calibrated(manifest: Manifest) -> str:
         return " and for the calibration"
     told = (
         "; {:,} random posts of those of the\nlast stage's sources that have all three classes fit the calibration,"
-        " {:,} more\nmeasure it"
+        " {:,} more,\nbut for near-copies, measure it"
     ).format(*counts)
     return told + (". The bundle to start from had trained on posts of both" if manifest.trained.get("start") else "")
 

@@ -80,6 +80,7 @@ def measure_protocol(bundle: Bundle, posts: Split, data: Path) -> dict[str, Any]
 
     `in_training` is what `hold_out_source` measures of a source left out, on the random hold-out of one that is not.
     """
+    posts = posts.cleared()
     sets = {HOLD_OUT: posts.measuring, TEST_SPLIT: load_test(data)}
     calibration = {name: _calibration(bundle, corpus) for name, corpus in sets.items() if len(corpus)}
     in_training = {

@@ -28,7 +28,8 @@ def load_report(bundle: Path) -> dict[str, Any]:
 def write_report(bundle: Path, report: Mapping[str, Any], render_card: CardRenderer) -> None:
     """Write report, card and pictures into the bundle's folder; the bundle's identity does not change by it.
 
-    Figures that an earlier report has of the same bundle, on sets that this one was not measured on, are kept.
+    Figures that an earlier report has of the same bundle, on sets that this one was not measured on, are kept, and so
+    are those of other systems on sets that are still the same.
     """
     whole = _with_earlier(bundle, report)
     manifest = read_manifest(bundle)
@@ -45,7 +46,14 @@ def _with_earlier(bundle: Path, report: Mapping[str, Any]) -> dict[str, Any]:
         return dict(report)
     if earlier.get("sha256") != report["sha256"]:
         return dict(report)
-    whole = {**earlier, **report, "sets": {**earlier["sets"], **report["sets"]}}
+    sets = {name: _with_others(systems, earlier["sets"].get(name)) for name, systems in report["sets"].items()}
+    whole = {**earlier, **report, "sets": {**earlier["sets"], **sets}}
     if earlier["headline_set"] not in report["sets"]:
         whole |= {key: earlier[key] for key in ("headline", "headline_set")}
     return whole
+
+
+def _with_others(systems: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
+    """With the figures of other systems on the same posts, which are taken for the same where the bundle's are."""
+    is_same = earlier is not None and earlier[NETWORK].get("confusion") == systems[NETWORK].get("confusion")
+    return {**earlier, **systems} if earlier is not None and is_same else dict(systems)

@@ -148,6 +148,13 @@ def test_near_copies_never_straddle_the_split(data: Path, plan: Recipe) -> None:
     assert len(keys) == len(set(keys)) + len(copied)
     near = NearCopies(text for part in parts for text in part.texts)
     assert not any(near.has(text) for corpus in posts.training.values() for text in corpus.texts)
+    fitted = NearCopies((*posts.development.texts, *posts.calibration.texts))
+    copy = next(i for i, text in enumerate(posts.measuring.texts) if not fitted.has(text))
+    texts = (*posts.calibration.texts[:1], *posts.measuring.texts[copy : copy + 1])
+    measured = corpus_of([(f"rt {text}", "neutral") for text in texts])
+    cleared = replace(posts, measuring=measured, measured_sources={"semeval": measured}).cleared()
+    assert cleared.measuring.texts == cleared.measured_sources["semeval"].texts == (f"rt {texts[1]}",)
+    assert (cleared.training, cleared.calibration) == (posts.training, posts.calibration)
     assert len(posts.training["tweet_extraction"]) < 450 - len(copied)
     assert split(plan, data).measuring == posts.measuring
     by_source = posts.measured_sources

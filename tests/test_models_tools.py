@@ -11,7 +11,7 @@ from tiny_models import make_bundle, make_texts, write_labelled
 
 from models.bundle import Bundle, BundleError
 from models.corpora import CorpusError
-from models.evaluate import evaluate, save_report
+from models.evaluate import evaluate, load_report, save_report
 from models.explore import explore, explore_texts
 from models.figures import CONFUSION, CURVES, RELIABILITY
 from models.manifest import CARD, REPORT, read_manifest, write_manifest
@@ -152,6 +152,11 @@ def test_other_bundles_are_measured_beside(tmp_path: Path) -> None:
     assert figures["second"]["confusion"] == figures["network"]["confusion"]
     assert (figures["two"]["posts"], figures["network"]["posts"]) == (40, 60)
     assert "| second " in render(report)
+    save_report(first, report)
+    save_report(first, evaluate(first, data))
+    assert load_report(first)["sets"]["own"].keys() >= {"second", "two"}  # their posts are still the same
+    save_report(first, evaluate(first, write_labelled(tmp_path / "own.csv", ROWS[:45])))
+    assert not load_report(first)["sets"]["own"].keys() & {"second", "two"}
     with pytest.raises(CorpusError, match="another system of the report is called second"):
         evaluate(first, data, [second, second])
 
