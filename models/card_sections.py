@@ -150,9 +150,9 @@ def _told_aside(source: str, one: Figures) -> str:
     n, n_aside = one["posts"], aside["posts"]
     whole = (n * one["two_class_accuracy"] + n_aside * aside["two_class_accuracy"]) / (n + n_aside)
     return (
-        f"Of {source} {n_aside:,} posts with a side are set aside from every training, and from the figure above, since"
-        f" {WHY_ASIDE[source]}: left out, it gets {aside['two_class_accuracy']:.3f}"
-        f" ({_range(aside['interval'])}) of these, and {whole:.3f} with them counted."
+        f"Of {source} {n_aside:,} posts with a side are set aside from the training of every mixed recipe, and from the"
+        f" figure above, since {WHY_ASIDE[source]} (other sources may have copies of some): left out, it gets"
+        f" {aside['two_class_accuracy']:.3f} ({_range(aside['interval'])}) of these, and {whole:.3f} with them counted."
     )
 
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -31,8 +32,8 @@ COMPOSED = "composed"  #: the generated source
 COMPOSED_POSTS, COMPOSED_SEED = 100_000, 2013
 POSTS_FOLDER = Path(__file__).parent.parent / "tests"  # absent from an installed wheel
 CHECK_SETS = ("plain_posts", "hard_posts")
-#: rows that no training has, by the column `source` of each corpus: of crowdflower those whose "positive" says that a
-#: team cheated, and those of several subjects that have such rows, too; of uci sentences out of IMDB's test reviews
+#: rows that no mixed recipe learns from, by the column `source` of each corpus: of crowdflower those whose "positive"
+#: says that a team cheated, and those of several subjects that have such rows, too; of uci IMDB's, of its test reviews
 SET_ASIDE = {"crowdflower": ("dfe_deflategate", "dfe_other"), "uci": ("uci_imdb",)}
 _NOT_IN_KEY = re.compile(r"xx[a-z]+|[\W_]+")
 
@@ -140,16 +141,10 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def read_own_rows(path: Path) -> Iterator[dict[str, str]]:
-    """`read_rows` of a CSV of one's own: names of columns in any case, with blanks around them.
-
-    Raises CorpusError for a row that has more fields than the header, too.
-    """
-    for line, row in enumerate(read_rows(path), start=2):
-        if None in row:
-            raise CorpusError(
-                f"{path} line {line}: it has more fields than the header: a text with a comma needs quotes around it"
-            )
-        yield {name.strip().lower(): value for name, value in row.items()}
+    """`read_rows` of a CSV of one's own: names of columns in any case, with blanks around them, or the exact ones."""
+    for row in read_rows(path):
+        named = {name.strip().lower() if name else name: value for name, value in row.items()}
+        yield named | {name: row[name] for name in named if name in row}
 
 
 def named_columns(columns: Iterable[str | None]) -> str:
@@ -164,7 +159,7 @@ def load_csv(path: Path) -> Corpus:
     """One's own labelled posts: a CSV with the columns text and label (negative, neutral, positive).
 
     Posts that are equal to a reader (`text_key`) count once. Raises CorpusError for a missing column, a row that is cut
-    off or too long, an empty text or a label with another name (the first with its line), or fewer than two classes.
+    off, an empty text or a label with another name (the first with its line), or fewer than two classes.
     """
     rows, problems = [], []
     for line, row in enumerate(read_own_rows(path), start=2):
@@ -184,12 +179,15 @@ def load_csv(path: Path) -> Corpus:
         raise CorpusError(f"{path} has posts of fewer than two classes")
     corpus = corpus_of(rows)
     if len(corpus) < len(rows):
-        LOG.warning(
-            "%d of %d posts are copies of earlier ones but for case, mentions, links and emoji: they are left out",
-            len(rows) - len(corpus),
-            len(rows),
-        )
+        _tell_of_copies(path, len(rows) - len(corpus), len(rows))
     return corpus
+
+
+@cache
+def _tell_of_copies(path: Path, n_copies: int, n_rows: int) -> None:
+    """Once, however often a file is read."""
+    told = "of %d posts in %s %d have the letters and digits of an earlier one, whose label counts; they are left out"
+    LOG.warning(told, n_rows, path.name, n_copies)
 
 
 def _problem_of(row: Mapping[str, str | None]) -> str:
@@ -198,7 +196,8 @@ def _problem_of(row: Mapping[str, str | None]) -> str:
     if text is None or label is None:
         return "it is cut off: it has fewer fields than the header"
     if label not in CLASSES:
-        return f"label {label!r} is none of {', '.join(CLASSES)}"
+        more = "; a text with a comma needs quotes around it" if None in row else ""
+        return f"label {label!r} is none of {', '.join(CLASSES)}{more}"
     return "" if text.strip() else "the text is empty"
 
 

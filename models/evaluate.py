@@ -1,7 +1,7 @@
 """Measuring a bundle: `sentiment-monitor model evaluate NAME`.
 
-No training or choice of a recipe reads the split `2016test`. Beside this module the task `semeval` measures on it, and
-tests and the simulation of corrected means do.
+No training learns from the split `2016test`, and no recipe was chosen by it. Beside this module the tasks `semeval` and
+`social` measure on it, and tests and the simulation of corrected means do.
 """
 
 import logging

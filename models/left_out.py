@@ -54,7 +54,7 @@ def mark_others(found: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[st
 
 
 def _is_of(one: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
-    plan = recipe_of(trained)
+    plan = recipe_of({"recipe": trained["whole_recipe"]} if "whole_recipe" in trained else trained)
     if plan is None or "recipe_sha256" not in one:
         return False
     if "teacher" in one and one["teacher"].get("recipe") not in teacher_recipes(trained):

@@ -133,6 +133,10 @@ def _start(manifest: Manifest) -> str:
     return STARTS.get(manifest.trained.get("recipe", {}).get("vocabulary", {}).get("start", ""), "")
 
 
+def _scale_option(trained: Mapping[str, Any]) -> str:
+    return " --scale small" if trained.get("scale") == "small" else ""
+
+
 def _sentence_start(words: str) -> str:
     return words[:1].upper() + words[1:]
 
@@ -140,7 +144,7 @@ def _sentence_start(words: str) -> str:
 def _origin(manifest: Manifest, text: str) -> str:
     recipe = manifest.trained.get("recipe", {})
     last = recipe.get("stages", [])[-1:]
-    scale = " --scale small" if manifest.trained.get("scale") == "small" else ""
+    scale = _scale_option(manifest.trained)
     return text.format(
         recipe=recipe.get("name", manifest.name),
         command=f"sentiment-monitor model train {recipe.get('name', manifest.name)}{scale}",
@@ -182,7 +186,9 @@ def _taught(manifest: Manifest) -> str:
 
 def _kinds_of(teachers: Sequence[Mapping[str, Any]]) -> str:
     """What they are and by which recipes. Manifests of before these were noted are of the smaller ones."""
-    kinds = sorted({(t.get("recipe") or "social-teacher", t.get("encoder") or "minilm") for t in teachers})
+    kinds = sorted(
+        {((t.get("recipe") or "social-teacher") + _scale_option(t), t.get("encoder") or "minilm") for t in teachers}
+    )
     told = [
         f"{PUBLISHED.get(encoder, encoder)} (`sentiment-monitor model train {recipe}`)" for recipe, encoder in kinds
     ]

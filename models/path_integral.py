@@ -1,7 +1,7 @@
 """The integral of a function's gradient along a straight line, by coordinate, in steps as short as the line needs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ TOLERANCE = 0.005  # of the sum of all contributions: half of what `explain` pro
 STEPS_TOLERANCE = 0.02  # of the misses of all steps, whichever way: their sum may be small by chance
 FIRST_STEPS, MOST_GRADIENTS = 16, 4_096
 SHORTEST = 2.0**-40  # of a step that is halved
+MOST_MISSED = 0.5  # of the sizes of what tokens add in a step: beyond it nothing of what overshoots is kept
 WORST_SHARE = 0.8  # of all misses: the steps that have it are halved next
 POINTS_AT_ONCE = 64
 NODES = torch.tensor([0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5], dtype=torch.float64)  # Gauss-Legendre, on (0, 1)
@@ -22,8 +23,9 @@ Function = Callable[[Tensor], Tensor]
 class Integral:
     """What each token `added` on the way from zero (T of them), and how many `steps` it took.
 
-    The function jumps, in `jumps` in all, where no short step comes near it. Of these a token's part is as large as its
-    gradient there beside those of the others, with the sign of the jump.
+    `jumps` is what had to be shared out: where no short step comes near the function, what the gradients miss of the
+    difference, or, where they go far beyond it, all of it. A token's part is as large as its gradient there beside
+    those of the others.
     """
 
     added: list[float]
@@ -40,7 +42,8 @@ def integrate(function: Function, end: Tensor) -> Integral:
     The log-odds of a long post can change by 0.4 within a millionth of the line, most of all near its beginning, where
     the network reads next to nothing; elsewhere long steps do. What all tokens add in a step is known, the difference
     of the values at its ends: the steps that miss it most are halved until all of them together miss little. A text of
-    the same few words a hundred times can be rough without end.
+    the same few words a hundred times can be rough without end. Tokens that jump against each other at one place go
+    unseen, since only their sum is known.
     """
     line = Line(function, end)
     ends = torch.linspace(0, 1, FIRST_STEPS + 1, dtype=torch.float64)
@@ -50,11 +53,13 @@ def integrate(function: Function, end: Tensor) -> Integral:
         off = torch.where(steps.is_short, 0.0, steps.off.abs())
         worse = off.argsort(descending=True)
         n_worst = int((off[worse].cumsum(0) < WORST_SHARE * off.sum()).sum()) + 1
+        n_worst = min(n_worst, -(-(MOST_GRADIENTS - n_gradients) // (2 * len(NODES))))
         steps = steps.select(worse[n_worst:]).beside(steps.select(worse[:n_worst]).halves(line))
         n_gradients += 2 * n_worst * len(NODES)
-    is_jump = steps.is_short if is_close else _beyond(steps.off.abs(), TOLERANCE)
-    added: list[float] = steps.shared_out(is_jump).added.sum(dim=0).tolist()
-    return Integral(added, len(steps), float(steps.difference[is_jump].abs().sum()))
+    is_off = steps.is_short if is_close else _beyond(steps.off.abs(), TOLERANCE)
+    mended, jumps = steps.select(is_off).shared_out()
+    added: list[float] = (steps.added[~is_off].sum(dim=0) + mended.sum(dim=0)).tolist()
+    return Integral(added, len(steps), jumps)
 
 
 class Line:
@@ -125,14 +130,18 @@ class Steps:
     def __len__(self) -> int:
         return len(self.left)
 
-    def shared_out(self, which: Tensor) -> "Steps":
-        """With what all tokens together add in these steps shared by the sizes of their gradients, of one sign."""
+    def shared_out(self) -> tuple[Tensor, float]:
+        """`added` made to add up to the difference, by the sizes of the gradients, and how much that took in all."""
         sizes = self.added.abs() + torch.finfo(torch.float64).tiny
-        shared = self.difference[:, None] * sizes / sizes.sum(dim=1, keepdim=True)
-        return replace(self, added=torch.where(which[:, None], shared, self.added))
+        is_beside = self.off.abs() > MOST_MISSED * sizes.sum(dim=1)  # where a gradient happens to be a cliff's
+        is_lost = is_beside & (self.added.sum(dim=1).abs() > 2 * self.difference.abs())
+        kept = torch.where(is_lost[:, None], 0.0, self.added)
+        missing = torch.where(is_lost, self.difference, -self.off)
+        shared = missing[:, None] * sizes / sizes.sum(dim=1, keepdim=True)
+        return kept + shared, float(missing.abs().sum())
 
     def select(self, which: Tensor) -> "Steps":
-        """The steps with these numbers."""
+        """The steps with these numbers, or of this mask."""
         return Steps(*(getattr(self, one.name)[which] for one in fields(self)))
 
     def beside(self, others: "Steps") -> "Steps":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -55,5 +56,9 @@ def _with_earlier(bundle: Path, report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_others(systems: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
     """With the figures of other systems on the same posts, which are taken for the same where the bundle's are."""
-    is_same = earlier is not None and earlier[NETWORK].get("confusion") == systems[NETWORK].get("confusion")
-    return {**earlier, **systems} if earlier is not None and is_same else dict(systems)
+    if earlier is None:
+        return dict(systems)
+    before, now = earlier[NETWORK], systems[NETWORK]
+    losses = before.get("log_loss", 0.0), now.get("log_loss", 0.0)
+    is_same = before.get("confusion") == now.get("confusion") and isclose(*losses, rel_tol=1e-4)
+    return {**earlier, **systems} if is_same else dict(systems)

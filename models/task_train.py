@@ -80,7 +80,7 @@ def _variants(path: Path, options: Options) -> list[Variant]:
     variants = read_task_recipe(path, options.scale, options.seed)
     if options.task is not None:
         variants = [variant_on(variant, options.task) for variant in variants]
-    if options.init is not None or is_own(options.data):
+    if options.init is not None or is_own(options.data, variants[0].recipe.task):
         variants = [_without_seed(variant) for variant in variants]
     if options.init is not None:
         return [replace(variants[0], recipe=replace(variants[0].recipe, repeats=Repeats()))]

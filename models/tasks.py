@@ -109,9 +109,11 @@ def load_task(name: str, data: Path | str | None = None, split: int = 0) -> Spli
     return replace(_divided(f"{name} test", task.classes, rest, read_test, hashes), beside=beside)
 
 
-def is_own(data: Path | str | None) -> bool:
-    """Whether `load_task` reads a CSV of one's own. Raises CorpusError where there are no posts."""
-    return not is_on_hub(data) and find_data(None if data is None else Path(data)).is_file()
+def is_own(data: Path | str | None, task: str) -> bool:
+    """Whether `load_task` reads other posts than the task's. Raises CorpusError where there are none."""
+    if is_on_hub(data):
+        return data != f"{PREFIX}{task}"
+    return find_data(None if data is None else Path(data)).is_file()
 
 
 def _divided(

@@ -61,6 +61,7 @@ class Teacher:
             raise BundleError(f"{folder} is no teacher: train one with `model train social-teacher`")
         self.sha256 = manifest.sha256
         self.recipe: dict[str, Any] = manifest.trained.get("recipe", {})
+        self.scale = str(manifest.trained.get("scale", "full"))
         self.data_sha256: dict[str, str] = manifest.trained.get("data_sha256", {})
         self.history = list(manifest.trained.get("history", []))
         self.held_out_sha256 = str(manifest.trained.get("held_out_sha256"))
@@ -79,7 +80,7 @@ class Teacher:
         last = self.history[-1].get("stage") if self.history else None
         best = max((float(epoch["macro_recall"]) for epoch in self.history if epoch.get("stage") == last), default=0.0)
         encoder = self.recipe.get("network", {}).get("encoder", "minilm")
-        traced = {"seed": self.recipe.get("seed"), "data_sha256": self.data_sha256}
+        traced = {"seed": self.recipe.get("seed"), "scale": self.scale, "data_sha256": self.data_sha256}
         named = {"sha256": self.sha256, "recipe": self.recipe.get("name"), "encoder": encoder}
         return named | traced | {"macro_recall": best}
 

@@ -60,7 +60,8 @@ def train(
     teachers: Sequence[Path] = (),
     **more: Any,
 ) -> Path:
-    """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`), whose name it has; returns that folder.
+    """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`, of a mixed recipe at small
+    scale `bundles/RECIPE-small`), whose name it has; returns that folder.
 
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns,
     for the recipes of one task also `hub:` and the name of a data set;
@@ -88,13 +89,14 @@ def train(
         raise RecipeError(f"of a CSV {plan.name} learns all posts: --scale has no use")
     is_teacher = plan.network.kind == SENTENCE_ENCODER
     init = init or (None if is_teacher else _usual_start(recipe, place))
-    folder = training_folder(out or Path("bundles") / plan.name, plan.name, init)
+    suffix = "" if scale == "full" else f"-{scale}"  # beside a bundle of hours
+    folder = training_folder(out or Path("bundles") / f"{plan.name}{suffix}", plan.name, init)
     plan, loaded = _with_teachers(plan, teachers, place)
     plan, starts_from = _with_start(plan, init)
     LOG.info("reading labelled posts")
     plan, posts, hashes = load_posts(plan, place, leave_out)
     told = _told_of_teaching(plan, posts, dict(zip(teachers, loaded, strict=True)))
-    told |= {} if scale == "full" else {"scale": scale}
+    told |= {} if scale == "full" or leave_out else {"scale": scale, "whole_recipe": asdict(read_recipe(path))}
     sources, development = posts.training, posts.development
     LOG.info("training on %d posts, %d held out", sum(map(len, sources.values())), len(development))
     encoder, network = new_teacher(plan) if is_teacher else _start(plan, sources, init, starts_from)

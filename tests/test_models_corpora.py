@@ -10,7 +10,9 @@ from tiny_models import RECIPE, labelled_rows, one_thread
 
 from models.corpora import SET_ASIDE, CorpusError, hold_out, load_set_aside, load_sources, load_test
 from models.evaluate import evaluate, load_report, save_report
+from models.left_out import digest_of, mark_others
 from models.manifest import read_manifest
+from models.protocol import without_source
 from models.recipe import RecipeError, read_recipe
 from models.train import train
 from models.training_posts import load_posts
@@ -132,6 +134,9 @@ def test_a_small_training_draws_a_third_of_the_posts(data: Path, recipe: Path, t
     for small, full in zip(trained["recipe"]["stages"], whole, strict=True):
         assert small["posts"] == {name: round(n / 3) for name, n in full.posts.items()}
     assert trained["scale"] == "small"
+    digest = digest_of(without_source(read_recipe(recipe), ["tweet_extraction"], "small"))
+    one = {"recipe_sha256": digest, "left_out": ["tweet_extraction"], "scale": "small"}
+    assert mark_others({"tweet_extraction": one}, trained) == {"tweet_extraction": one}  # of the same recipe
     assert "--scale small`, seed" in (folder / "README.md").read_text(encoding="utf-8")
     assert load_report(folder)["headline_set"] == "2016test"
 

@@ -114,6 +114,20 @@ def test_a_jump_is_shared_by_the_sizes_of_the_gradients() -> None:
     assert found.jumps == pytest.approx(0.5, abs=0.01)
 
 
+def rough(points: Tensor) -> Tensor:
+    """Of two tokens: the first adds 5, the second takes 4, and both are read with noise that has no gradient."""
+    noise = torch.frac(torch.sin(torch.floor(1e9 * points[:, 0, 0])) * 43_758.5)
+    return 5 * points[:, 0, 0] - 4 * points[:, 1, 0] + 0.01 * noise
+
+
+def test_words_that_push_against_each_other_do_so_where_the_path_is_rough() -> None:
+    """Only what the gradients miss is shared out."""
+    found = integrate(rough, torch.ones(2, 1, dtype=torch.float64))
+    assert found.added == pytest.approx([5.0, -4.0], abs=0.05)
+    assert found.jumps > 0.01
+    assert found.steps <= path_integral.MOST_GRADIENTS / 3 + 1
+
+
 def test_gradients_of_a_curve_are_integrated_as_by_hand() -> None:
     """x² y along the diagonal: 2/3 and 1/3 of the difference."""
     found = integrate(lambda points: points[:, 0, 0] ** 2 * points[:, 1, 0], torch.ones(2, 1, dtype=torch.float64))

@@ -177,7 +177,8 @@ BAD: dict[str, tuple[str, str]] = {
     "an unknown label": ("text,label\nfine,good\n", "line 2: label 'good' is none of negative, neutral, positive"),
     "an empty text": ("text,label\nfine,positive\n  ,negative\n", "line 3: the text is empty"),
     "a cut row": ("text,label\nfine,positive\nba", "line 3: it is cut off"),
-    "a long row": ("text,label\nfine,positive\nbad, really,negative\n", "line 3: it has more fields than the header"),
+    "a long row": ("text,label\nfine,positive\nbad, really,negative\n", "' really' is none of .*; a text with a comma"),
+    "semicolons": ("text;label\nnice, really;positive\n", "commas must part them, not semicolons"),
     "no label column": ("text,mood\nfine,positive\n", "needs the columns text and label; it has text, mood"),
     "too few": ("text,label\nfine,positive\nbad,negative\n", "training needs at least 100"),
 }  # fmt: skip
@@ -197,7 +198,9 @@ def test_headers_are_read_in_any_case(tmp_path: Path, caplog: pytest.LogCaptureF
     path = tmp_path / "mine.csv"
     path.write_text(" Text , LABEL\ngood,positive\nbad,negative\nGood 😀,positive\n", encoding="utf-8")
     assert load_csv(path).texts == ("good", "bad")
-    assert "1 of 3 posts are copies of earlier ones" in caplog.text
+    assert "of 3 posts in mine.csv 1 have the letters and digits of an earlier one" in caplog.text
+    path.write_text("text,label,Label,\ngood,positive,3,\nbad,negative,5,\n", encoding="utf-8")
+    assert load_csv(path).texts == ("good", "bad")
 
 
 def test_unknown_tasks_and_splits_are_told(data: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from models.task_recipe import SCALES, is_task_recipe, merged, read_task_recipe
 from models.task_report import measure_classes
 from models.task_train import variant_on
 from models.task_trainer import LabelledTokens, TaskTrainer, softmax
+from models.tasks import is_own
 from models.tokens import Tokens
 from models.train import told_of, train
 from models.vectors import check_vectors, start_vectors
@@ -309,6 +310,14 @@ def test_fine_tuning_keeps_words_and_shape(posts: dict[int, Path], tmp_path: Pat
         train(cnn, posts[2], tmp_path / "no", init=first)
     with pytest.raises(BundleError, match="has the classes negative, positive; the posts have"):
         train(write_recipe(tmp_path / "d.yaml", tiny("imdb-gru")), posts[3], tmp_path / "no", init=first)
+
+
+def test_the_bar_is_of_the_recipes_own_posts(tmp_path: Path) -> None:
+    """Also where these come from Hugging Face; other posts of there are others."""
+    assert not is_own("hub:imdb", "imdb")
+    assert is_own("hub:sentiment140", "imdb")
+    assert is_own(write_labelled(tmp_path / "mine.csv", labelled_rows(9)), "imdb")
+    assert not is_own(tmp_path, "imdb")
 
 
 def test_fine_tuning_is_one_training(posts: dict[int, Path], tmp_path: Path) -> None:

@@ -278,6 +278,7 @@ def test_a_larger_teacher_learns_in_half_precision(
         assert (master.probabilities([text for text, _ in rows]).argmax(axis=1) == truth).mean() > 0.9
         told = master.told()
         assert (told["recipe"], told["encoder"]) == ("master", "mpnet")
+        assert told["scale"] == "full"
         assert (told["seed"], set(told["data_sha256"])) == (read_recipe(recipe).seed, {"posts.csv"})
     assert weights[0] == weights[1] != weights[2]
 

@@ -98,9 +98,9 @@ def words(config_path: Path, bundle: str | None, n_words: int, *, as_json: bool)
 def explain(config_path: Path, text: str, bundle: str | None, *, as_json: bool) -> None:
     """Say what each word adds to the log-odds of pos_prob; with the base they add up to it.
 
-    By integrated gradients, within 0.01; of a linear bundle exactly. A text of the same few words many times can make
-    the network jump: each jump is shared by the sizes of its words' gradients, and `jumps` is their sum. A bundle that
-    pools by attention shows each word's attention weight too: where it looks, not which way that pushes.
+    By integrated gradients, within 0.01; of a linear bundle exactly. In a text of the same few words many times the
+    network can be too rough for that: what the gradients miss is shared by their sizes, and `jumps` is how much it was.
+    A bundle that pools by attention shows each word's attention weight too: where it looks, not which way it pushes.
     """
     if not clean(text):  # blanks, controls, zero width: nothing that anybody can read
         raise click.UsageError("the text is empty: there is nothing to explain")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE, or bundles/RECIPE-TASK]",
+    help="Folder of the new bundle, which is called like it.  [default: bundles/RECIPE, bundles/RECIPE-TASK, or"
+    " bundles/RECIPE-small of several corpora at small scale]",
 )
 @click.option(
     "--init",
