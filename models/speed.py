@@ -12,7 +12,10 @@ SPEED_POSTS = 8_192
 
 
 def posts_per_cpu_second(bundle: Bundle, texts: Sequence[str]) -> int:
-    """Text to scores, every word new to the cache, over the CPU time of all threads: what a busy machine says too."""
+    """Text to scores, every word new to the cache, over the CPU time of all threads, in which waiting does not count.
+
+    Others on the machine still slow it down, by the caches and the clock that they share with it.
+    """
     texts = texts[:SPEED_POSTS]
     bundle.encoder.forget()
     started = time.process_time()

@@ -60,9 +60,9 @@ def train(
     teachers: Sequence[Path] = (),
     **more: Any,
 ) -> Path:
-    """Train `recipe` and write its bundle to `out` (default `bundles/RECIPE`, of a mixed recipe at small
-    scale `bundles/RECIPE-small`), whose name it has; returns that folder.
+    """Train `recipe` and write its bundle to `out`, whose name it has; returns that folder.
 
+    `out` is by default `bundles/RECIPE`, of a recipe of several corpora at small scale `bundles/RECIPE-small`.
     `data` is the folder of the corpora (default `SENTIMENT_DATA`) or a CSV of one's own with text and label columns,
     for the recipes of one task also `hub:` and the name of a data set;
     `init` a bundle to start from, whose vocabulary is kept: with a CSV and a shipped recipe's name that recipe's
