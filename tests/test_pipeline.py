@@ -269,6 +269,30 @@ def test_what_waits_for_the_store_is_dropped_once_its_source_reads_anew(stop_pip
     assert rig.books.texts == rig.texts
 
 
+def test_a_rebalance_falls_between_two_polls() -> None:
+    """The double's own promise: a test's thread that rebalances while the owner polls takes nothing away from it."""
+    rig = Rig(3)
+    over = threading.Event()
+
+    def rebalance() -> None:
+        rig.source.rebalance()
+        over.set()
+
+    def clock_while_rebalancing() -> datetime:
+        if not rebalancing.ident:
+            rebalancing.start()
+            over.wait(0.2)  # long enough for one that does not wait for the poll to fall into it
+        return NOW
+
+    rebalancing = threading.Thread(target=rebalance)
+    source = rig.source = MemorySource(rig.source._parser, rig.positions, clock_while_rebalancing)
+    source.put(*map(message, rig.texts))
+    source.open()
+    source.poll(10, 0)
+    rebalancing.join()
+    assert [record.text for record in source.poll(10, 0).records if isinstance(record, Post)] == rig.texts
+
+
 def test_no_later_batch_overtakes_one_that_a_stop_gave_up() -> None:
     """Its positions would skip the records of the first: after a stop in an outage, nothing behind it is saved."""
 

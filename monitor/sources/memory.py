@@ -1,5 +1,6 @@
 """The in-memory double of a source and of its positions: the same promises as the real ones, shipped for tests."""
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -79,7 +80,8 @@ class MemoryPositions:
 class MemorySource:
     """A source whose messages are lists of bytes, one per partition.
 
-    `rebalance`, `away` and `resume` script what befalls it.
+    `rebalance`, `away` and `resume` script what befalls it. `rebalance` may be called by any thread: like a broker's,
+    it falls between two calls of the owner, never into the middle of one.
     """
 
     kind = "memory"
@@ -101,6 +103,7 @@ class MemorySource:
         self._ends: dict[StreamPartition, int] = {}
         self._paused: str | None = None
         self._generation = 0
+        self._turn = threading.RLock()  # half a poll with the place and half with the generation of before loses posts
 
     def put(self, *values: bytes | None, partition: int = 0) -> None:
         """Append messages to a partition."""
@@ -108,27 +111,18 @@ class MemorySource:
 
     def rebalance(self) -> None:
         """Every partition is taken away and given back: reading goes on at the stored positions."""
-        self._generation += 1
-        self._seek_stored()
+        with self._turn:
+            self._generation += 1
+            self._seek_stored()
 
     def open(self) -> None:
         self._check_here()
-        self._seek_stored()
+        with self._turn:
+            self._seek_stored()
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:  # noqa: ARG002 - there is nothing to wait for
-        self._check_here()
-        polled = Polled([], {}, generation=self._generation)
-        if self._paused is not None:
-            self._look_for_resume()
-            return polled
-        for partition, values in self.messages.items():
-            start = self._next[partition]
-            found = values[start : start + max_records - len(polled.records)]
-            if found:
-                polled.records.extend(self._record_of(partition, start + n, value) for n, value in enumerate(found))
-                polled.positions[partition] = self._next[partition] = start + len(found)
-                polled.starts.update({partition: self._starts[partition]} if partition in self._starts else {})
-        return polled
+        with self._turn:
+            return self._poll(max_records)
 
     def keep_alive(self) -> None:
         pass
@@ -140,7 +134,8 @@ class MemorySource:
         self._paused = verdict.sentence
 
     def rewind(self) -> None:
-        self._seek_stored()
+        with self._turn:
+            self._seek_stored()
 
     def is_current(self, batch: Batch) -> bool:
         return batch.generation == self._generation
@@ -162,6 +157,21 @@ class MemorySource:
 
     def close(self) -> None:
         pass
+
+    def _poll(self, max_records: int) -> Polled:
+        self._check_here()
+        polled = Polled([], {}, generation=self._generation)
+        if self._paused is not None:
+            self._look_for_resume()
+            return polled
+        for partition, values in self.messages.items():
+            start = self._next[partition]
+            found = values[start : start + max_records - len(polled.records)]
+            if found:
+                polled.records.extend(self._record_of(partition, start + n, value) for n, value in enumerate(found))
+                polled.positions[partition] = self._next[partition] = start + len(found)
+                polled.starts.update({partition: self._starts[partition]} if partition in self._starts else {})
+        return polled
 
     def _check_here(self) -> None:
         if self.away:
