@@ -33,7 +33,7 @@ class MemoryPositions:
         self._check_here()
         return {
             partition: Position(offset, self.paused_reason, self.epochs.get(partition))
-            for partition, offset in self.offsets.items()
+            for partition, offset in list(self.offsets.items())  # a saver's thread may add one meanwhile
         }
 
     def begin(self, starts: Mapping[StreamPartition, int]) -> None:
