@@ -1,7 +1,10 @@
 """What a report says beyond its sets, as text: intervals, calibration, daily means, sources left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import hypot
 from typing import Any
+
+import numpy as np
 
 from models.calibration_figures import POS_PROB
 from models.corpora import CLASSES, FILES
@@ -112,8 +115,8 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
     ]
     taught = [one["teacher"] for one in found.values() if "teacher" in one]
     of_others = {bool(one.get("other_recipe")) for one in found.values()}
-    of_teachers = _mean(taught) if len(taught) == len(found) else ""
-    means = _mean(list(found.values())), "", "", "", "", of_teachers, "", "", "", ""
+    of_teachers = _mean(taught) if len(taught) == len(found) else ["", ""]
+    means = [*_mean(list(found.values())), "", "", "", *of_teachers, "", "", ""]
     if len(of_others) == 1:
         rows.append(["mean of these sources", "", "", *means])
     told = "Two-class accuracy on posts with a side of sources left out of a training of their own"
@@ -140,6 +143,9 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         " only sources with all three classes have some:"
     )
     after = [_told_aside(source, one) for source, one in sorted(found.items()) if "set_aside" in one]
+    if after and len(of_others) == 1 and len(found) > 1:
+        whole = sum(_with_set_aside(one) for one in found.values()) / len(found)
+        after.append(f"With all these counted, the mean of these sources is {whole:.3f}.")
     header = ["source", "scale", "posts", "left out", "95% interval", *(f"of {side} ones" for side in CLASSES_TWO)]
     header += ["taught by", "teacher", "95% interval", "posts held out", "learnt from", "95% interval"]
     return "\n\n".join([told, _table(header, rows), *([" ".join(after)] if after else [])])
@@ -147,13 +153,18 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
 
 def _told_aside(source: str, one: Figures) -> str:
     aside = one["set_aside"]
-    n, n_aside = one["posts"], aside["posts"]
-    whole = (n * one["two_class_accuracy"] + n_aside * aside["two_class_accuracy"]) / (n + n_aside)
     return (
-        f"Of {source} {n_aside:,} posts with a side are set aside from the training of every mixed recipe, and from the"
-        f" figure above, since {WHY_ASIDE[source]} (other sources may have copies of some): left out, it gets"
-        f" {aside['two_class_accuracy']:.3f} ({_range(aside['interval'])}) of these, and {whole:.3f} with them counted."
+        f"Of {source} {aside['posts']:,} posts with a side are set aside from the training of every mixed recipe, and"
+        f" from the figure above, since {WHY_ASIDE[source]} (other sources may have copies of some): left out, it gets"
+        f" {aside['two_class_accuracy']:.3f} ({_range(aside['interval'])}) of these, and"
+        f" {_with_set_aside(one):.3f} with them counted."
     )
+
+
+def _with_set_aside(one: Figures) -> float:
+    """Accuracy on all posts of a source that have a side."""
+    parts = [one, *([one["set_aside"]] if "set_aside" in one else [])]
+    return float(np.average([part["two_class_accuracy"] for part in parts], weights=[part["posts"] for part in parts]))
 
 
 def told_of_others(found: Figures) -> str:
@@ -172,8 +183,11 @@ def _by_side(one: Figures) -> list[str]:
     return [f"{found[side]:.3f}" if side in found else "" for side in CLASSES_TWO]
 
 
-def _mean(found: Sequence[Figures]) -> str:
-    return f"{sum(one['two_class_accuracy'] for one in found) / len(found):.3f}"
+def _mean(found: Sequence[Figures]) -> list[str]:
+    """The mean and its 95% interval: sources are independent, so half widths add as standard deviations do."""
+    mean = sum(one["two_class_accuracy"] for one in found) / len(found)
+    half = hypot(*((one["interval"][1] - one["interval"][0]) / 2 for one in found)) / len(found)
+    return [f"{mean:.3f}", _range((mean - half, mean + half))]
 
 
 def _sided(one: Figures | None) -> list[str]:

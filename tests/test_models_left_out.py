@@ -93,7 +93,7 @@ def test_the_table_has_the_mark_and_a_mean_of_one_kind_alone() -> None:
     assert "mean of these sources" not in text
     for alike in ({"uci": found["uci"]}, {"semeval": found["semeval"]}):
         text = render_hold_outs(mark_others(alike, told(PLAN)), {})
-        assert "| mean of these sources |  |  | 0.500 |" in text
+        assert "| mean of these sources |  |  | 0.500 | 0.400 to 0.600 |" in text
         assert ("*:" in text) == ("semeval" in alike)
 
 
@@ -104,7 +104,8 @@ def test_the_table_names_the_recipe_of_each_teacher() -> None:
     text = render_hold_outs(found, {})
     for source, kind in kinds.items():
         assert f"| {source} | small | 9 | 0.500 | 0.400 to 0.600 |  |  | {kind} | 0.500 | 0.400 to 0.600 |" in text
-    assert "| mean of these sources |  |  | 0.500 |  |  |  |  | 0.500 |" in text
+    mean = "0.500 | 0.429 to 0.571"  # 0.1 / sqrt(2)
+    assert f"| mean of these sources |  |  | {mean} |  |  |  | {mean} |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
     assert "The mean is of all, whatever taught them" in text
@@ -118,6 +119,9 @@ def test_the_table_tells_what_it_does_not_measure() -> None:
     text = render_hold_outs(found, {})
     assert "Of uci 27 posts with a side are set aside" in text
     assert "it gets 0.900 (0.400 to 0.600) of these, and 0.800 with them counted." in text  # (9 x 0.5 + 27 x 0.9) / 36
+    assert "the mean of these sources is" not in text  # there is one
+    text = render_hold_outs(found | {"sanders": left_out("sanders")}, {})
+    assert "With all these counted, the mean of these sources is 0.650." in text  # (0.8 + 0.5) / 2
     assert told_of_others(found).endswith(
         "Not measured so: crowdflower, emoticon2011, goemotions, sanders, semeval,"
         " sentiment140, sst_phrases, sst_sentences, tweet_extraction, twitter_entity."

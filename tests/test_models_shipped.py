@@ -86,7 +86,7 @@ def test_card_and_report_are_of_these_weights() -> None:
 
 
 def test_its_report_reaches_the_bars() -> None:
-    """On 2016test, of calibration on the random hold-out, and of brands' daily means."""
+    """On 2016test, of calibration on the random hold-out, of brands' daily means, and of whole sources left out."""
     report = load_report(FOLDER)
     assert report["headline_set"] == "2016test"
     assert report["headline"]["macro_recall"] >= 0.665
@@ -95,6 +95,9 @@ def test_its_report_reaches_the_bars() -> None:
     assert max(calibration[part]["ece"] for part in (*CLASSES, POS_PROB)) <= 0.02
     assert report["brand_days"]["brand_days"] == 82
     assert report["brand_days"]["corrected"]["mean_difference"] <= 0.06
+    of_recipe = [one["two_class_accuracy"] for one in report["hold_out"].values() if "other_recipe" not in one]
+    assert len(of_recipe) == 6
+    assert np.mean(of_recipe) >= 0.85
 
 
 def test_its_card_tells_of_the_stage_that_ran_to_its_end() -> None:
