@@ -184,10 +184,14 @@ def _by_side(one: Figures) -> list[str]:
 
 
 def _mean(found: Sequence[Figures]) -> list[str]:
-    """The mean and its 95% interval: sources are independent, so half widths add as standard deviations do."""
-    mean = sum(one["two_class_accuracy"] for one in found) / len(found)
-    half = hypot(*((one["interval"][1] - one["interval"][0]) / 2 for one in found)) / len(found)
-    return [f"{mean:.3f}", _range((mean - half, mean + half))]
+    """The mean and its 95% interval: sources are independent, so distances to the ends add as standard deviations."""
+    accuracies = [one["two_class_accuracy"] for one in found]
+    mean = sum(accuracies) / len(found)
+    low, high = (
+        hypot(*(one["interval"][end] - accuracy for one, accuracy in zip(found, accuracies, strict=True))) / len(found)
+        for end in (0, 1)
+    )
+    return [f"{mean:.3f}", _range((mean - low, mean + high))]
 
 
 def _sided(one: Figures | None) -> list[str]:
