@@ -138,6 +138,11 @@ def render_hold_outs(found: Figures, in_training: Figures) -> str:
         )
     elif len({one.get("recipe") for one in taught}) > 1:
         told += " The mean is of all, whatever taught them."
+    if len(of_others) == 1 and len(found) > 1:
+        told += (
+            " Its interval is of drawing other posts of these same sources, neither of other sources nor of other"
+            " trainings."
+        )
     told += (
         " Beside them this bundle, which learnt from the source, on the source's posts in the random hold-out, of which"
         " only sources with all three classes have some:"
@@ -184,7 +189,7 @@ def _by_side(one: Figures) -> list[str]:
 
 
 def _mean(found: Sequence[Figures]) -> list[str]:
-    """The mean and its 95% interval: sources are independent, so distances to the ends add as standard deviations."""
+    """The mean and its 95% interval: their posts are independent, so distances to the ends add as deviations do."""
     accuracies = [one["two_class_accuracy"] for one in found]
     mean = sum(accuracies) / len(found)
     low, high = (

@@ -80,7 +80,7 @@ class MemoryPositions:
 class MemorySource:
     """A source whose messages are lists of bytes, one per partition.
 
-    `rebalance`, `away` and `resume` script what befalls it. `rebalance` may be called by any thread: like a broker's,
+    `rebalance` and `away` script what befalls it. `rebalance` may be called by any thread: like a broker's,
     it falls between two calls of the owner, never into the middle of one.
     """
 
@@ -112,8 +112,8 @@ class MemorySource:
     def rebalance(self) -> None:
         """Every partition is taken away and given back: reading goes on at the stored positions."""
         with self._turn:
+            self._seek_stored()  # it may fail, and then nothing was taken away
             self._generation += 1
-            self._seek_stored()
 
     def open(self) -> None:
         self._check_here()
