@@ -9,7 +9,9 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.corpora import CLASSES
-from models.paired import load_labelled, predictions
+from models.labelled import load_labelled
+from models.manifest import read_manifest
+from models.paired import predictions
 
 CONFIDENT = 0.8
 UNKNOWN_PIECES = 3  # a word in as many pieces was never learned as a word
@@ -47,7 +49,7 @@ class Group:
 def group_mistakes(path: Path, data: Path | None, confident: float = CONFIDENT, n_examples: int = 3) -> list[Group]:
     """The groups of a bundle's mistakes at `confident` or more, `all` first, `none of these` last."""
     bundle = Bundle.load(path, "cpu")
-    corpus = load_labelled(data)
+    _, corpus = load_labelled(data, [read_manifest(path)])
     if len(bundle.classes) == 2:
         corpus = corpus.select(i for i, label in enumerate(corpus.labels) if CLASSES[label] != "neutral")
     predicted, truth = predictions(bundle, corpus.texts), np.array(corpus.labels)

@@ -1,6 +1,6 @@
 """Two bundles on the same posts: McNemar's test, and a bootstrap interval of the difference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import comb, erfc, sqrt
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,15 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
-from models.corpora import CLASSES, Corpus, find_data, load_csv, load_development
+from models.corpora import CLASSES, Corpus
+from models.labelled import load_labelled
+from models.manifest import read_manifest
 from models.measures import FloatArray, IntArray, macro_recall
 
 EXACT_BELOW = 25  # discordant pairs: with fewer the chi-squared approximation is poor (Fagerland et al. 2013)
 RESAMPLES = 2_000
-DEVELOPMENT_POSTS = 3_000  # as the shipped recipe holds them out
 POSITIVE = CLASSES.index("positive")
 NEUTRAL = CLASSES.index("neutral")
-
-
-def load_labelled(data: Path | None) -> Corpus:
-    """A CSV of one's own, or the development posts under `SENTIMENT_DATA`; never `2016test`. Raises CorpusError."""
-    place = find_data(data)
-    if place.is_file():
-        return load_csv(place)
-    return load_development(place, DEVELOPMENT_POSTS)
 
 
 def predictions(bundle: Bundle, texts: tuple[str, ...]) -> IntArray:
@@ -34,11 +27,18 @@ def predictions(bundle: Bundle, texts: tuple[str, ...]) -> IntArray:
 def compare(first: Path, second: Path, data: Path | None) -> dict[str, Any]:
     """Accuracy and macro recall of two bundles, their differences with 95% intervals, and McNemar's p.
 
-    Where one bundle has two classes, neutral posts are left out and both tell positive from negative.
-    Raises BundleError, CorpusError.
+    On the posts of `labelled.load_labelled`. Raises BundleError, CorpusError.
     """
     bundles = [Bundle.load(path, "cpu") for path in (first, second)]
-    corpus = load_labelled(data)
+    name, corpus = load_labelled(data, [read_manifest(path) for path in (first, second)])
+    return {"data": name} | compare_on(corpus, bundles)
+
+
+def compare_on(corpus: Corpus, bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """The figures of `compare` of two bundles on given posts.
+
+    Where one bundle has two classes, neutral posts are left out and both tell positive from negative.
+    """
     if any(len(bundle.classes) == 2 for bundle in bundles):
         corpus = corpus.select(i for i, label in enumerate(corpus.labels) if label != NEUTRAL)
         predicted = [_sides(bundle, corpus.texts) for bundle in bundles]

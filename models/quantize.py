@@ -6,28 +6,39 @@ from typing import Any
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
-from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, read_manifest
+from models.labelled import TWEETS, load_labelled
+from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, Manifest, read_manifest
 from models.network_weights import quantise, read_weights
-from models.paired import compare, load_labelled
+from models.paired import compare_on
 from models.places import require_new
+from models.reports import write_report
+from models.task_card import render_task_card
+from models.task_report import evaluate_task, is_task_bundle
 
 
 def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     """Write the int8 bundle to the new folder `out`; bytes of the weights before and after, and the paired figures.
 
-    `data`: a CSV, or the folder of the corpora, whose development posts are then measured. Raises BundleError,
-    CorpusError, both before anything is written.
+    On the posts of `labelled.load_labelled`. A bundle of a task recipe gets report and card with these figures, and
+    with those of its task's test posts; others have theirs by `model evaluate`. Raises BundleError, CorpusError, both
+    before anything is written.
     """
     manifest = read_manifest(path)
-    Bundle.load(path, "cpu")
-    load_labelled(data)
+    before = Bundle.load(path, "cpu")
+    name, corpus = load_labelled(data, [manifest])
     require_new(out)
+    _write(path, manifest, out)
+    sizes = {"bytes_before": (path / WEIGHTS).stat().st_size, "bytes_after": (out / WEIGHTS).stat().st_size}
+    report = {"data": name} | sizes | compare_on(corpus, [before, Bundle.load(out, "cpu")])
+    if is_task_bundle(manifest) and name != TWEETS:
+        write_report(out, evaluate_task(out, data) | {"int8": report}, render_task_card)
+    return report
+
+
+def _write(path: Path, manifest: Manifest, out: Path) -> None:
     name = out.name or out.resolve().name
     trained = dict(manifest.trained) | {"quantized_from": manifest.sha256}
     tokenizer = (path / TOKENIZER).read_text(encoding="utf-8")
     calibration = Calibration.load(path / CALIBRATION, len(manifest.classes))
-    save_bundle(
-        out, replace(manifest, name=name, trained=trained), quantise(read_weights(path)), tokenizer, calibration
-    )
-    sizes = {"bytes_before": (path / WEIGHTS).stat().st_size, "bytes_after": (out / WEIGHTS).stat().st_size}
-    return sizes | compare(path, out, data)
+    made = replace(manifest, name=name, trained=trained)
+    save_bundle(out, made, quantise(read_weights(path)), tokenizer, calibration)

@@ -12,9 +12,10 @@ from models.calibrate import fit_calibration
 from models.calibration import Calibration
 from models.corpora import CLASSES, Corpus, CorpusError
 from models.divisions import stratified_parts
+from models.labelled import load_labelled
 from models.manifest import CALIBRATION, CARD, REPORT, read_manifest, write_manifest
 from models.measures import FloatArray, IntArray, balanced_weights, calibration_error, log_loss
-from models.paired import NEUTRAL, load_labelled
+from models.paired import NEUTRAL
 from models.places import require_new
 
 N_PARTS = 5
@@ -24,14 +25,15 @@ MIN_OF_EACH = 50  #: posts of each class: a bias per class is fitted
 def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     """Copy the bundle `path` to the new folder `out` with a calibration fitted to equal class shares.
 
-    The posts are those of a CSV, or the development posts under `SENTIMENT_DATA`; a two-class bundle takes those with a
-    side. Returns what the two calibrations make of the same posts: for the new one each fifth of them is measured with
-    what the other four gave. Report and card of the old bundle are not copied: they would tell of other probabilities.
-    Raises BundleError where `out` exists, CorpusError for too few posts of a class.
+    The posts are those of `labelled.load_labelled`; a two-class bundle takes those with a side. Returns what the two
+    calibrations make of the same posts: for the new one each fifth of them is measured with what the other four gave.
+    Report and card of the old bundle are not copied: they would tell of other probabilities. Raises BundleError
+    where `out` exists, CorpusError for too few posts of a class.
     """
     require_new(out)
     bundle = Bundle.load(path, "cpu")
-    corpus = _posts(load_labelled(data), len(bundle.classes))
+    name, labelled = load_labelled(data, [read_manifest(path)])
+    corpus = _posts(labelled, len(bundle.classes))
     truth = np.array([bundle.classes.index(CLASSES[label]) for label in corpus.labels], np.int64)
     logits = bundle.logits(corpus.texts)
     fitted = fit_calibration(logits, truth)
@@ -40,7 +42,13 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
         "before": _measure(bundle.calibration.apply(logits), truth),
         "after": _measure(_out_of_fold(corpus, logits, truth), truth),
     }
-    return {"posts": len(corpus), "temperature": fitted.temperature, "bias": list(fitted.bias), **measured}
+    return {
+        "data": name,
+        "posts": len(corpus),
+        "temperature": fitted.temperature,
+        "bias": list(fitted.bias),
+        **measured,
+    }
 
 
 def _out_of_fold(corpus: Corpus, logits: FloatArray, truth: IntArray) -> FloatArray:

@@ -15,7 +15,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     """The card (Mitchell et al. 2019, arXiv:1810.03993) of a bundle and its report, its variants beside it."""
     recipe = manifest.trained["recipe"]
     first = report["sets"][report["headline_set"]]["network"]
-    is_linear = manifest.network.get("kind") == linear_words.KIND
+    is_linear, is_int8 = manifest.network.get("kind") == linear_words.KIND, "int8" in report
     return CARD_TEXT.format(
         name=manifest.name,
         description=recipe["description"],
@@ -24,6 +24,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         network=_in_words(manifest),
         parameters=report["parameters"],
         mebibytes=report["bytes"] / 2**20,
+        stored="with int8 matrices" if is_int8 else "in fp16",
         reading=_reading(recipe),
         recipe=recipe["name"],
         scale="" if manifest.trained.get("scale", "full") == "full" else " --scale small",
@@ -31,11 +32,12 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         training_posts=manifest.trained["training_posts"],
         held_out=manifest.trained["held_out_posts"],
         purpose="for " + ("" if is_linear else "early stopping and for ") + "the calibration",
-        start=_start(manifest),
+        start=_start(manifest) + ("\n`model quantize` made its matrices int8 afterwards." if is_int8 else ""),
         files=", ".join(manifest.trained.get("data_sha256", {})),
         table=render(report),
         class_table=class_table(first),
         history=_history(manifest.trained.get("history", [])),
+        int8="".join(f"{line}\n" for line in _int8_lines(report.get("int8", {}))),
         words=_words(report.get("words", {})),
         runs="".join(f"{line}\n" for line in run_lines(report)),
     )
@@ -73,6 +75,20 @@ def _history(history: Sequence[Mapping[str, Any]]) -> str:
         f"| {epoch['epoch'] + 1} | " + " | ".join(f"{epoch[name]:.4f}" for name in names) + " |" for epoch in history
     ]
     return "\nEpoch by epoch; all but the loss is of the posts held out:\n\n" + "\n".join(lines) + "\n"
+
+
+def _int8_lines(paired: Mapping[str, Any]) -> Iterator[str]:
+    """What rounding to int8 did to size and figures, as `quantize` measured it."""
+    if not paired:
+        return
+    yield "\n## Before and after int8"
+    yield f"On {paired['posts']:,} posts ({paired['data']}); {paired['different_predictions']:,} got another label:"
+    yield "\n| measure | before | after | difference | 95% interval |\n|---|---|---|---|---|"
+    yield f"| bytes of weights | {paired['bytes_before']:,} | {paired['bytes_after']:,} |  |  |"
+    for name in ("accuracy", "macro_recall"):
+        row = paired[name]
+        figures = f"{row['first']:.4f} | {row['second']:.4f} | {row['difference']:+.4f}"
+        yield f"| {name.replace('_', ' ')} | {figures} | {row['low']:+.4f} to {row['high']:+.4f} |"
 
 
 def _words(words: Mapping[str, Sequence[tuple[str, float]]]) -> str:
@@ -134,7 +150,7 @@ CARD_TEXT = """# {name}
 {description}. Classes: {classes}. Languages: {languages}.
 
 ## What it is
-{network}; {parameters:,} parameters, {mebibytes:.1f} MiB in fp16. {reading}
+{network}; {parameters:,} parameters, {mebibytes:.1f} MiB {stored}. {reading}
 
 ## What it was trained on
 `sentiment-monitor model train {recipe}{scale}`, seed {seed}, with {files}: {training_posts:,} posts to train on, and
@@ -146,7 +162,7 @@ CARD_TEXT = """# {name}
 Log loss and ECE of pos_prob weigh the classes alike, as the calibration does. By class:
 
 {class_table}
-{words}{runs}
+{int8}{words}{runs}
 ## What it is for, and what it is bad at
 For texts like those that it was trained on, to be compared with other networks; to watch a brand, the bundle that
 ships reads posts of any year better. It reads English; other languages get scores that mean little. It is not made

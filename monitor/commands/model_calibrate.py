@@ -48,8 +48,8 @@ def calibrate(
     corrected_high of its daily rows are filled from the next refresh on; mean_pos stays as it is. Only sums are stored.
     Keep the file: labels count for the bundle that scored them, and after another bundle the command is run again.
 
-    With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to the
-    development posts. Take posts that the bundle was not trained on.
+    With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to those that
+    the bundle held out, as in `model compare`. Take posts that the bundle was not trained on.
     """
     if (labels is None) == (out is None):
         raise click.UsageError("give either --labels (correct brands) or --out (write a bundle)")
@@ -112,4 +112,7 @@ def _fit_bundle(config: "Config", bundle: str, out: Path, data: Path | None, *, 
     names = ("log_loss_balanced", "ece_pos_prob_balanced")
     rows = [{"measure": n, "before": report["before"][n], "after": report["after"][n]} for n in names]
     print_rows(("measure", "before", "after"), rows)
-    click.echo(f"{report['posts']} posts; `after`: each fifth by a fit to the others; now scoring.bundle: {out}")
+    click.echo(
+        f"{report['posts']} posts ({report['data']}); `after`: each fifth by a fit to the others;"
+        f" now scoring.bundle: {out}"
+    )

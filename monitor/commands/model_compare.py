@@ -28,8 +28,9 @@ _CURVE_POINTS = 11
 def compare(config_path: Path, first: str, second: str, data: Path | None, *, as_json: bool) -> None:
     """Compare two bundles on the same posts: McNemar's test, and the difference with its 95% bootstrap interval.
 
-    The difference is SECOND less FIRST. Without a CSV the posts are the 3,000 development tweets that the shipped
-    bundle's recipe was chosen on. A two-class bundle is compared on posts with a side.
+    The difference is SECOND less FIRST. Without a CSV the posts are those that both bundles held out, where they are of
+    one task, else the 3,000 development tweets that the shipped bundle's recipe was chosen on. A two-class bundle is
+    compared on posts with a side.
     """
     config = load_config(config_path)
     with told_as_config_errors():
@@ -42,8 +43,8 @@ def compare(config_path: Path, first: str, second: str, data: Path | None, *, as
     names = ("accuracy", "macro_recall")
     print_rows(("measure", "first", "second", "difference", "low", "high"), [{"measure": n} | report[n] for n in names])
     click.echo(
-        f"{report['posts']} posts; only the first is right on {report['only_first_right']}, only the second on"
-        f" {report['only_second_right']}; McNemar p = {report['mcnemar_p']:.4g}"
+        f"{report['posts']} posts ({report['data']}); only the first is right on {report['only_first_right']},"
+        f" only the second on {report['only_second_right']}; McNemar p = {report['mcnemar_p']:.4g}"
     )
 
 
@@ -101,7 +102,8 @@ def errors(config_path: Path, bundle: str | None, data: Path | None, confident: 
     """Group a bundle's confident mistakes: negation, mixed, sarcasm-like, unknown words.
 
     `share` is of the confident mistakes, `share_of_correct` of the posts it got right: where the first is the higher,
-    the group is hard for the bundle. A post may be in several groups. Posts are quoted on a terminal only.
+    the group is hard for the bundle. A post may be in several groups. Without a CSV the posts are those that the bundle
+    held out, as in `compare`. Posts are quoted on a terminal only.
     """
     config = load_config(config_path)
     with told_as_config_errors():

@@ -44,6 +44,8 @@ def quantize(config_path: Path, bundle: str | None, out: Path, data: Path | None
     """Write a bundle with int8 weights, and say what that does to size and accuracy.
 
     It is served and evaluated like any other; speed and memory stay as they are, for weights are read back to fp32.
+    Without a CSV the posts are those that the bundle held out, as in `compare`; one of a task's recipe gets a card of
+    its own, with the figures of the test posts.
     """
     config = load_config(config_path)
     with told_as_config_errors():
@@ -55,7 +57,8 @@ def quantize(config_path: Path, bundle: str | None, out: Path, data: Path | None
         return
     print_rows(("measure", "before", "after", "difference", "low", "high"), _rows(report))
     click.echo(
-        f"{report['posts']} posts, {report['different_predictions']} with another label; now scoring.bundle: {out}"
+        f"{report['posts']} posts ({report['data']}), {report['different_predictions']} with another label;"
+        f" now scoring.bundle: {out}"
     )
 
 

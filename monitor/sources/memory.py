@@ -38,7 +38,8 @@ class MemoryPositions:
 
     def begin(self, starts: Mapping[StreamPartition, int]) -> None:
         self._check_here()
-        self.offsets = {**starts, **self.offsets}
+        for partition, start in starts.items():
+            self.offsets.setdefault(partition, start)  # in place: a saver's thread may write meanwhile
 
     def reset(self, stream_partition: StreamPartition, next_offset: int) -> None:
         self._check_here()
@@ -131,7 +132,8 @@ class MemorySource:
         self.committed.update(batch.positions)
 
     def refuse(self, batch: Batch, verdict: TooManyRefused) -> None:  # noqa: ARG002
-        self._paused = verdict.sentence
+        with self._turn:
+            self._paused = verdict.sentence
 
     def rewind(self) -> None:
         with self._turn:
