@@ -29,8 +29,8 @@ setup: $(VENV)/.runs ## only makes .venv with what the program needs
 run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your own
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
 
-test: $(VENV)/.tests ## every test but the long ones; make test ARGS="-k slack" only some
-	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) -m "not long" $(ARGS)
+test: $(VENV)/$(if $(LONG),.oracles,.tests) ## every test but the long ones, with LONG=yes these too; make test ARGS="-k slack" only some
+	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) $(if $(LONG),,-m "not long") $(ARGS)
 
 test-long: $(VENV)/.oracles ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: three minutes more
 	@exec $(BIN)/python -m pytest -n 2 $(BY_FILE) -m long $(ARGS)
@@ -76,6 +76,10 @@ $(VENV)/.oracles: $(INPUTS)
 $(VENV)/.benches: $(INPUTS)
 	$(call install,.[bench],1 to 4 minutes)
 	@touch $(VENV)/.runs $(VENV)/.tests $@
+
+$(VENV)/.all: $(INPUTS)
+	$(call install,.[test$(COMMA)oracles$(COMMA)lint],1 to 4 minutes)
+	@touch $(VENV)/.runs $(VENV)/.tests $(VENV)/.oracles $(VENV)/.lints $@
 
 $(VENV)/.lints: $(INPUTS)
 	$(call install,$(CHECKED),1 to 4 minutes)

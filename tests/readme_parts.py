@@ -33,7 +33,7 @@ _CIRCUMSTANCES = re.compile(r"\d{4}-.* UTC, commit .*, load before it (?P<load>[
 FIGURES = ("posts", "accuracy", "macro_recall", "macro_f1")
 _FENCED = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "=== end of a block of the tour ==="
-_TOUR_DEADLINE_S = 100
+_TOUR_DEADLINE_S = 200  # a dozen commands, beside four other tests on two cores
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def clone(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """make without what an outer make hands down."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "ARGS"}}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "ARGS", "LONG"}
+    }
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -76,6 +78,19 @@ def test_arguments_reach_the_program(clone: Path) -> None:
     calls = fake_venv(clone)
     make(clone, "run", "ARGS=run --config my.yaml")
     assert calls.read_text(encoding="utf-8").splitlines()[-1] == "-m monitor run --config my.yaml"
+
+
+def test_the_long_tests_are_asked_for(clone: Path) -> None:
+    """`make test` leaves them out; with LONG=yes they run among the others, with what they compare with."""
+    calls = fake_venv(clone)
+    make(clone, "test")
+    assert calls.read_text(encoding="utf-8").splitlines()[-1].endswith("-m not long")
+    calls.unlink()
+    make(clone, "test", "LONG=yes")
+    *installing, tested = calls.read_text(encoding="utf-8").splitlines()
+    assert any(line.endswith("--editable .[test,oracles]") for line in installing)
+    assert "-m pytest -n 4" in tested
+    assert "long" not in tested
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])

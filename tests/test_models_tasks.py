@@ -1,6 +1,7 @@
 """What the seeds' recipes learn: posts are divided by their keys, and no text of a test is trained on."""
 
 import csv
+import functools
 import gzip
 import os
 import re
@@ -68,6 +69,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
+def loaded(name: str, data: Path, number: int = 0) -> Split:
+    """A division, read once: that of `social` composes 100,000 posts."""
+    return load_task(name, data, number)
+
+
 def keys(split: Split) -> list[set[str]]:
     """Keys of the posts to train on, to choose by, and to test on."""
     return [set(corpus.keys) for corpus in (split.train, split.development, split.read_test())]
@@ -77,14 +84,14 @@ def test_the_task_social_has_the_files_of_the_shipped_recipes_last_stage(data: P
     """What it asks for, and has hashes of, is what the recipe draws now; generated posts are in no file."""
     plan = read_recipe(find_recipe("social-gru"))
     assert COMPOSED in plan.stages[-1].posts
-    assert len(load_task("social", data).hashes) == len(plan.stages[-1].posts) - 1
+    assert len(loaded("social", data).hashes) == len(plan.stages[-1].posts) - 1
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_no_text_is_on_two_sides(data: Path, name: str) -> None:
     """In every division of every task, and every side has posts of every class of the task."""
     for number in range(TASKS[name].n_splits):
-        split = load_task(name, data, number)
+        split = loaded(name, data, number)
         train, development, test = keys(split)
         assert not train & development
         assert not (train | development) & test

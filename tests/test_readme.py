@@ -51,6 +51,7 @@ LAST_DIGIT = 0.0011  #: of three decimals: another CPU may round the last one th
 # ---- the tour ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(240)
 def test_the_tour_prints_what_it_says(tmp_path: Path, slack: FakeSlack) -> None:
     """Every command of the tour, run in a fresh home folder, prints what stands below it; the test message arrives."""
     slack.token = "xoxb-..."
