@@ -1,39 +1,67 @@
 """Labelled posts that bundles are looked at with where nobody names any: none that they learnt from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from models.corpora import Corpus, find_data, load_csv, load_development
+from models.corpora import Corpus, CorpusError, find_data, load_csv, load_development
 from models.manifest import Manifest
-from models.task_report import is_task_bundle
-from models.tasks import TASKS, load_task
+from models.tasks import TASKS, Split, load_task
 
-TWEETS = "development tweets"
 DEVELOPMENT_POSTS = 3_000  # as the shipped recipe holds them out
+LEARNT_TWEETS = "semeval"  # the task that learns from the tweets out of which these come
 
 
-def load_labelled(data: Path | None, bundles: Sequence[Manifest]) -> tuple[str, Corpus]:
-    """A CSV of one's own, or what all the bundles held out, and its name; never `2016test`, nor another test split.
+@dataclass(frozen=True)
+class LabelledPosts:
+    """Posts and what they are called; `task`: the one whose bundles held them out, if that is what they are."""
 
-    `data` is the CSV, or the folder of the corpora (default `SENTIMENT_DATA`). Bundles of one task and split held out
-    its development posts: for early stopping where they are networks, and for the calibration. Others are asked about
-    the development tweets of the shipped recipe. Raises CorpusError.
+    name: str
+    corpus: Corpus
+    task: str | None = None
+
+
+def load_labelled(data: Path | None, bundles: Sequence[Manifest]) -> LabelledPosts:
+    """A CSV of one's own, or what all the bundles held out; never `2016test`, nor another test split.
+
+    `data` is the CSV, or the folder of the corpora (default `SENTIMENT_DATA`). Bundles of one task and split, made of
+    the files that lie there, held out its development posts: for early stopping where they are networks, and for the
+    calibration. Others are asked about the development tweets of the shipped recipe. Raises CorpusError, also where one
+    of them learnt from these.
     """
     place = find_data(data)
     if place.is_file():
-        return place.stem, load_csv(place)
+        return LabelledPosts(place.stem, load_csv(place))
     tasks = {_task_of(bundle) for bundle in bundles}
     if len(tasks) == 1 and (only := tasks.pop()) is not None:
         task, number = only
-        return f"{task} held out", load_task(task, place, number).development
-    return TWEETS, load_development(place, DEVELOPMENT_POSTS)
+        split = load_task(task, place, number)
+        if all(_is_made_of(bundle, split) for bundle in bundles):
+            return LabelledPosts(f"{task} held out", split.development, task)
+    learnt = [bundle.name for bundle in bundles if _recipe_of(bundle).get("task") == LEARNT_TWEETS]
+    if learnt:
+        raise CorpusError(
+            f"{learnt[0]} learnt from the tweets that others are compared on: name labelled posts with --data"
+        )
+    return LabelledPosts("development tweets", load_development(place, DEVELOPMENT_POSTS))
 
 
 def _task_of(bundle: Manifest) -> tuple[str, int] | None:
-    """Task and split of a bundle that learnt from a task's own files, not from a CSV or a hub's data set."""
-    if not is_task_bundle(bundle):
+    """Task and split of a bundle that learnt from nothing but a task's own files, not from a CSV or another bundle."""
+    task, number = _recipe_of(bundle).get("task"), bundle.trained.get("split")
+    is_own = bundle.trained.get("own_posts") or bundle.trained.get("start")
+    if not isinstance(task, str) or task not in TASKS or not isinstance(number, int) or is_own:
         return None
-    task = bundle.trained["recipe"]["task"]
-    if task not in TASKS or set(bundle.trained["data_sha256"]) != set(TASKS[task].files()):
-        return None
-    return task, int(bundle.trained["split"])
+    return (task, number) if number in range(TASKS[task].n_splits) else None
+
+
+def _recipe_of(bundle: Manifest) -> Mapping[str, Any]:
+    recipe = bundle.trained.get("recipe")
+    return recipe if isinstance(recipe, Mapping) else {}
+
+
+def _is_made_of(bundle: Manifest, split: Split) -> bool:
+    """Whether its posts were divided as these: the same files, and whatever else decides."""
+    told = bundle.trained.get("data_sha256"), bundle.trained.get("beside_sha256", {})
+    return told == (dict(split.hashes), dict(split.beside))

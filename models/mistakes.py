@@ -49,7 +49,7 @@ class Group:
 def group_mistakes(path: Path, data: Path | None, confident: float = CONFIDENT, n_examples: int = 3) -> list[Group]:
     """The groups of a bundle's mistakes at `confident` or more, `all` first, `none of these` last."""
     bundle = Bundle.load(path, "cpu")
-    _, corpus = load_labelled(data, [read_manifest(path)])
+    corpus = load_labelled(data, [read_manifest(path)]).corpus
     if len(bundle.classes) == 2:
         corpus = corpus.select(i for i, label in enumerate(corpus.labels) if CLASSES[label] != "neutral")
     predicted, truth = predictions(bundle, corpus.texts), np.array(corpus.labels)

@@ -30,8 +30,8 @@ def compare(first: Path, second: Path, data: Path | None) -> dict[str, Any]:
     On the posts of `labelled.load_labelled`. Raises BundleError, CorpusError.
     """
     bundles = [Bundle.load(path, "cpu") for path in (first, second)]
-    name, corpus = load_labelled(data, [read_manifest(path) for path in (first, second)])
-    return {"data": name} | compare_on(corpus, bundles)
+    posts = load_labelled(data, [read_manifest(path) for path in (first, second)])
+    return {"data": posts.name} | compare_on(posts.corpus, bundles)
 
 
 def compare_on(corpus: Corpus, bundles: Sequence[Bundle]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A bundle whose matrices are int8: half the bytes; the engines compute as before, from the weights read back."""
+"""A bundle whose matrices are int8: half a network's bytes; engines compute as before, from the weights read back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,31 +6,31 @@ from typing import Any
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
-from models.labelled import TWEETS, load_labelled
+from models.labelled import load_labelled
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, Manifest, read_manifest
 from models.network_weights import quantise, read_weights
 from models.paired import compare_on
 from models.places import require_new
 from models.reports import write_report
 from models.task_card import render_task_card
-from models.task_report import evaluate_task, is_task_bundle
+from models.task_report import evaluate_task
 
 
 def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     """Write the int8 bundle to the new folder `out`; bytes of the weights before and after, and the paired figures.
 
-    On the posts of `labelled.load_labelled`. A bundle of a task recipe gets report and card with these figures, and
-    with those of its task's test posts; others have theirs by `model evaluate`. Raises BundleError, CorpusError, both
-    before anything is written.
+    On the posts of `labelled.load_labelled`. Where these are what a task's bundle held out, it gets report and card
+    with these figures and those of the task's test posts; others have theirs by `model evaluate`. Raises BundleError,
+    CorpusError, both before anything is written.
     """
     manifest = read_manifest(path)
     before = Bundle.load(path, "cpu")
-    name, corpus = load_labelled(data, [manifest])
+    posts = load_labelled(data, [manifest])
     require_new(out)
     _write(path, manifest, out)
     sizes = {"bytes_before": (path / WEIGHTS).stat().st_size, "bytes_after": (out / WEIGHTS).stat().st_size}
-    report = {"data": name} | sizes | compare_on(corpus, [before, Bundle.load(out, "cpu")])
-    if is_task_bundle(manifest) and name != TWEETS:
+    report = {"data": posts.name} | sizes | compare_on(posts.corpus, [before, Bundle.load(out, "cpu")])
+    if posts.task is not None:
         write_report(out, evaluate_task(out, data) | {"int8": report}, render_task_card)
     return report
 

@@ -25,15 +25,19 @@ MIN_OF_EACH = 50  #: posts of each class: a bias per class is fitted
 def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     """Copy the bundle `path` to the new folder `out` with a calibration fitted to equal class shares.
 
-    The posts are those of `labelled.load_labelled`; a two-class bundle takes those with a side. Returns what the two
+    The posts are those of a CSV, or the development tweets of the shipped recipe; a two-class bundle takes those with a
+    side. Returns what the two
     calibrations make of the same posts: for the new one each fifth of them is measured with what the other four gave.
     Report and card of the old bundle are not copied: they would tell of other probabilities. Raises BundleError
-    where `out` exists, CorpusError for too few posts of a class.
+    where `out` exists, CorpusError for too few posts of a class,
+    and for a bundle of a task where no CSV is named: what it held out fitted the calibration that it has.
     """
     require_new(out)
     bundle = Bundle.load(path, "cpu")
-    name, labelled = load_labelled(data, [read_manifest(path)])
-    corpus = _posts(labelled, len(bundle.classes))
+    labelled = load_labelled(data, [read_manifest(path)])
+    if labelled.task is not None:
+        raise CorpusError(f"{path.name} held out posts of {labelled.task} for its calibration: name others with --data")
+    corpus = _posts(labelled.corpus, len(bundle.classes))
     truth = np.array([bundle.classes.index(CLASSES[label]) for label in corpus.labels], np.int64)
     logits = bundle.logits(corpus.texts)
     fitted = fit_calibration(logits, truth)
@@ -43,7 +47,7 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
         "after": _measure(_out_of_fold(corpus, logits, truth), truth),
     }
     return {
-        "data": name,
+        "data": labelled.name,
         "posts": len(corpus),
         "temperature": fitted.temperature,
         "bias": list(fitted.bias),

@@ -15,7 +15,8 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     """The card (Mitchell et al. 2019, arXiv:1810.03993) of a bundle and its report, its variants beside it."""
     recipe = manifest.trained["recipe"]
     first = report["sets"][report["headline_set"]]["network"]
-    is_linear, is_int8 = manifest.network.get("kind") == linear_words.KIND, "int8" in report
+    is_linear = manifest.network.get("kind") == linear_words.KIND
+    is_int8 = "quantized_from" in manifest.trained
     return CARD_TEXT.format(
         name=manifest.name,
         description=recipe["description"],
@@ -32,7 +33,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         training_posts=manifest.trained["training_posts"],
         held_out=manifest.trained["held_out_posts"],
         purpose="for " + ("" if is_linear else "early stopping and for ") + "the calibration",
-        start=_start(manifest) + ("\n`model quantize` made its matrices int8 afterwards." if is_int8 else ""),
+        start=_start(manifest) + _afterwards(manifest),
         files=", ".join(manifest.trained.get("data_sha256", {})),
         table=render(report),
         class_table=class_table(first),
@@ -66,6 +67,15 @@ def _start(manifest: Manifest) -> str:
     return "" if vectors == "none" else f"\nIts first word vectors are {vectors}."
 
 
+def _afterwards(manifest: Manifest) -> str:
+    """What was made of the bundle once it was trained."""
+    trained = manifest.trained
+    told = ["`model quantize` made its matrices int8 afterwards."] if "quantized_from" in trained else []
+    if "calibrated" in trained:
+        told.append(f"`model calibrate` fitted its probabilities anew to {trained['calibrated']['posts']:,} posts.")
+    return "".join(f"\n{sentence}" for sentence in told)
+
+
 def _history(history: Sequence[Mapping[str, Any]]) -> str:
     if not history:
         return ""
@@ -93,7 +103,10 @@ def _int8_lines(paired: Mapping[str, Any]) -> Iterator[str]:
 
 def _words(words: Mapping[str, Sequence[tuple[str, float]]]) -> str:
     """The words of most weight of a linear bundle, strongest first."""
-    lines = [f"- {side}: {', '.join(f'{word} {value:+.2f}' for word, value in found)}" for side, found in words.items()]
+    lines = [
+        f"- {side}: {', '.join(f'{word} {value:+.2f}' for word, value in found)}"
+        for side, found in sorted(words.items())
+    ]
     told = "\n## Its most positive and most negative words\nWhat each adds to the log-odds of pos_prob, alone:\n\n"
     return told + "\n".join(lines) + "\n" if lines else ""
 

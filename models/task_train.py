@@ -149,6 +149,10 @@ def _run(run: Run, split: Split, start: Start, options: Options) -> None:
         "vectors": _vectors(recipe, start),
         "fingerprint": fingerprint,
     }
+    if split.beside:
+        trained["beside_sha256"] = dict(split.beside)
+    if is_own(options.data, recipe.task):
+        trained["own_posts"] = True
     if start.manifest is not None:
         trained["start"] = {"name": start.manifest.name, "sha256": start.manifest.sha256}
     write_bundle(run.folder, recipe, split.classes, fitted, posts, trained)

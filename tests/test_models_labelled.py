@@ -1,7 +1,10 @@
 """Where nobody names posts, bundles are compared, calibrated and made int8 on what they held out themselves."""
 
+import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +14,14 @@ from test_models_tasks import data, sided
 from test_models_tasks_train import tiny
 from tiny_models import make_bundle, one_thread, write_labelled
 
-from models.bundle import Bundle
-from models.corpora import CorpusError
+from models.bundle import Bundle, save_bundle
+from models.calibration import Calibration
+from models.corpora import CLASSES, CorpusError
 from models.evaluate import evaluate, load_report, save_report
-from models.labelled import load_labelled
+from models.labelled import LabelledPosts, load_labelled
 from models.manifest import CARD, read_manifest
 from models.mistakes import group_mistakes
+from models.network_weights import read_weights
 from models.paired import compare
 from models.quantize import quantize
 from models.recalibrate import recalibrate
@@ -39,40 +44,89 @@ def attention(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A linear bundle of the same reviews."""
-    out = tmp_path_factory.mktemp("words") / "words"
-    return train("bow-logreg", data, out, scale="small", with_variants=False)
+    return train_words(data, tmp_path_factory.mktemp("words") / "words")
+
+
+def train_words(data: Path, out: Path, task: str | None = None) -> Path:
+    """A small linear bundle."""
+    return train("bow-logreg", data, out, scale="small", with_variants=False, task=task)
 
 
 def test_bundles_of_one_task_are_asked_about_what_they_held_out(attention: Path, words: Path, data: Path) -> None:
     """Neither what they learnt from nor the test; with a bundle of another task, the development tweets."""
     split = load_task("imdb", data)
-    name, corpus = load_labelled(data, [read_manifest(attention), read_manifest(words)])
-    assert (name, corpus) == ("imdb held out", split.development)
-    found = compare(attention, words, data)
-    assert (found["data"], found["posts"]) == ("imdb held out", len(split.development))
-    tweets = train("bow-logreg", data, words.parent / "tweets", scale="small", with_variants=False, task="tweets3")
-    assert load_labelled(data, [read_manifest(attention), read_manifest(tweets)])[0] == "development tweets"
-    assert load_labelled(data, [read_manifest(tweets)])[0] == "tweets3 held out"
-    assert load_labelled(data, [])[0] == "development tweets"
+    found = load_labelled(data, [read_manifest(attention), read_manifest(words)])
+    assert found == LabelledPosts("imdb held out", split.development, "imdb")
+    measured = compare(attention, words, data)
+    assert (measured["data"], measured["posts"]) == ("imdb held out", len(split.development))
+    tweets = read_manifest(train_words(data, words.parent / "tweets", task="tweets3"))
+    assert load_labelled(data, [read_manifest(attention), tweets]) == load_labelled(data, [])
+    assert load_labelled(data, [tweets]).task == "tweets3"
+    assert load_labelled(data, []).name == "development tweets"
+
+
+def test_who_learnt_from_the_development_tweets_is_not_asked_about_them(words: Path, data: Path) -> None:
+    """Beside a bundle of another task its figures would be of what it learnt; alone it has posts held out."""
+    learnt = read_manifest(train_words(data, words.parent / "learnt", task="semeval"))
+    assert load_labelled(data, [learnt]).task == "semeval"
+    with pytest.raises(CorpusError, match="learnt learnt from the tweets that others are compared on"):
+        load_labelled(data, [read_manifest(words), learnt])
+
+
+STRANGE: dict[str, dict[str, Any]] = {
+    "no hashes": {"data_sha256": None},
+    "other hashes": {"data_sha256": {"imdb_train.csv.gz": "0" * 64}},
+    "a list of hashes": {"data_sha256": [["a"]]},
+    "another grammar": {"beside_sha256": {"grammar.yaml": "0" * 64}},
+    "no such split": {"split": 7},
+    "no number": {"split": "0"},
+    "a float": {"split": float("inf")},
+    "no such task": {"recipe": {"task": "films"}},
+    "a list of tasks": {"recipe": {"task": ["imdb"]}},
+    "no recipe": {"recipe": "imdb"},
+    "another start": {"start": {"name": "other"}},
+    "a file of one's own": {"own_posts": True},
+}
+
+
+@pytest.mark.parametrize("changed", STRANGE.values(), ids=STRANGE)
+def test_of_other_posts_nothing_is_known(words: Path, data: Path, changed: dict[str, Any]) -> None:
+    """Whatever a manifest says: posts that were divided otherwise may be among those that it learnt from."""
+    manifest = read_manifest(words)
+    assert load_labelled(data, [manifest]).task == "imdb"
+    assert load_labelled(data, [replace(manifest, trained={**manifest.trained, **changed})]).task is None
 
 
 def test_posts_of_ones_own_are_named_by_their_file(attention: Path, data: Path, tmp_path: Path) -> None:
     """They come first; of a bundle that learnt from a file of one's own nothing is known without it."""
     own = write_labelled(tmp_path / "mine.csv", sided(150, 9))
-    name, corpus = load_labelled(own, [read_manifest(attention)])
-    assert (name, len(corpus)) == ("mine", 150)
-    made = train("bow-logreg", own, tmp_path / "made", scale="small", with_variants=False)
-    assert load_labelled(data, [read_manifest(made)])[0] == "development tweets"
+    found = load_labelled(own, [read_manifest(attention)])
+    assert (found.name, len(found.corpus), found.task) == ("mine", 150, None)
+    with gzip.open(data / "uci_sentences.csv.gz", "rt", encoding="utf-8") as stream:
+        (tmp_path / "uci_sentences.csv").write_text(stream.read(), encoding="utf-8")
+    made = read_manifest(train_words(tmp_path / "uci_sentences.csv", tmp_path / "made", task="uci"))
+    assert made.trained["own_posts"] is True
+    assert load_labelled(data, [made]).task is None
 
 
-def test_mistakes_and_calibration_are_of_them_too(attention: Path, data: Path, tmp_path: Path) -> None:
-    """`model errors` and `model calibrate --out`, which has too few of these reviews and says so of them."""
-    held_out = len(load_task("imdb", data).development)
-    groups = group_mistakes(attention, data, 0.0)
-    right = Bundle.load(attention, "cpu").score(load_task("imdb", data).development.texts)
-    assert groups[0].mistakes <= held_out == len(right.labels)
-    with pytest.raises(CorpusError, match="needs 50 posts of each class; there are only"):
+def test_mistakes_are_of_them_too(words: Path, tmp_path: Path, data: Path) -> None:
+    """`model errors` counts the posts held out that are misread, here by a bundle that has its classes swapped."""
+    manifest, weights = read_manifest(words), read_weights(words)
+    tokenizer = (words / "tokenizer.json").read_text(encoding="utf-8")
+    turned = {name: -tensor if name.startswith("output.") else tensor for name, tensor in weights.items()}
+    save_bundle(tmp_path / "turned", manifest, turned, tokenizer, Calibration(1.0, (0.0, 0.0)))
+    corpus = load_task("imdb", data).development
+    labels = Bundle.load(tmp_path / "turned", "cpu").score(corpus.texts).labels
+    wrong = sum(label != CLASSES[truth] for label, truth in zip(labels, corpus.labels, strict=True))
+    assert wrong > len(corpus) / 2
+    assert group_mistakes(tmp_path / "turned", data, 0.0)[0].mistakes == wrong
+
+
+def test_a_calibration_is_not_fitted_to_what_it_was_fitted_to(attention: Path, data: Path, tmp_path: Path) -> None:
+    """The posts that a task's bundle held out gave it the calibration that it has."""
+    with pytest.raises(CorpusError, match="held out posts of imdb for its calibration: name others with --data"):
         recalibrate(attention, tmp_path / "calibrated", data)
+    assert not (tmp_path / "calibrated").exists()
 
 
 def test_int8_has_a_card_of_its_own(attention: Path, data: Path, tmp_path: Path) -> None:
@@ -92,6 +146,19 @@ def test_int8_has_a_card_of_its_own(attention: Path, data: Path, tmp_path: Path)
     assert f"| accuracy | {accuracy['first']:.4f} | {accuracy['second']:.4f} | {accuracy['difference']:+.4f} |" in card
     assert "MiB with int8 matrices" in card
     assert "int8" not in (attention / CARD).read_text(encoding="utf-8")
+
+
+def test_an_int8_bundle_is_told_by_itself(words: Path, data: Path, tmp_path: Path) -> None:
+    """On posts of one's own no card is written; the one of a later evaluation still says what the bundle is."""
+    own = write_labelled(tmp_path / "mine.csv", sided(150, 9))
+    assert quantize(words, tmp_path / "int8", own)["data"] == "mine"
+    assert not (tmp_path / "int8" / CARD).exists()
+    recalibrate(tmp_path / "int8", tmp_path / "again", own)
+    save_report(tmp_path / "again", evaluate(tmp_path / "again", data))
+    card = (tmp_path / "again" / CARD).read_text(encoding="utf-8")
+    assert "MiB with int8 matrices" in card
+    assert "`model calibrate` fitted its probabilities anew to 150 posts." in card
+    assert "Before and after int8" not in card
 
 
 def test_a_linear_bundle_can_be_int8(words: Path, data: Path, tmp_path: Path) -> None:

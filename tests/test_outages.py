@@ -31,6 +31,7 @@ def away(go: Callable[[], None], come_back: Callable[[], None]) -> Iterator[None
 
 @pytest.mark.kafka
 @pytest.mark.postgres
+@pytest.mark.timeout(240)
 def test_broker_and_database_may_go_away_under_load(
     real_kafka: Broker, restartable_postgres: PostgresServer, tmp_path: Path, tiny_bundle: str
 ) -> None:

@@ -48,8 +48,9 @@ def calibrate(
     corrected_high of its daily rows are filled from the next refresh on; mean_pos stays as it is. Only sums are stored.
     Keep the file: labels count for the bundle that scored them, and after another bundle the command is run again.
 
-    With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to those that
-    the bundle held out, as in `model compare`. Take posts that the bundle was not trained on.
+    With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to the
+    development tweets of the shipped bundle's recipe, which is no choice for a bundle of one task. Take posts that the
+    bundle was not trained on.
     """
     if (labels is None) == (out is None):
         raise click.UsageError("give either --labels (correct brands) or --out (write a bundle)")

@@ -29,8 +29,8 @@ def compare(config_path: Path, first: str, second: str, data: Path | None, *, as
     """Compare two bundles on the same posts: McNemar's test, and the difference with its 95% bootstrap interval.
 
     The difference is SECOND less FIRST. Without a CSV the posts are those that both bundles held out, where they are of
-    one task, else the 3,000 development tweets that the shipped bundle's recipe was chosen on. A two-class bundle is
-    compared on posts with a side.
+    one task and split and learnt from its own posts, else the 3,000 development tweets that the shipped bundle's recipe
+    was chosen on. A two-class bundle is compared on posts with a side.
     """
     config = load_config(config_path)
     with told_as_config_errors():

@@ -44,8 +44,8 @@ def quantize(config_path: Path, bundle: str | None, out: Path, data: Path | None
     """Write a bundle with int8 weights, and say what that does to size and accuracy.
 
     It is served and evaluated like any other; speed and memory stay as they are, for weights are read back to fp32.
-    Without a CSV the posts are those that the bundle held out, as in `compare`; one of a task's recipe gets a card of
-    its own, with the figures of the test posts.
+    Without a CSV the posts are those that the bundle held out, as in `compare`; where these are a task's, it gets a
+    card of its own, with the figures of the task's test posts.
     """
     config = load_config(config_path)
     with told_as_config_errors():
