@@ -87,7 +87,7 @@ $(VENV)/.lints: $(INPUTS)
 
 # Modules to bytecode, those of our own too, or every process of a user who may not write here compiles them again. pip
 # does it on one core and for all there is; this is a third of the time. What is left out is compiled where it is used.
-UNUSED := tests?|testing|_inductor|networkx|fontTools|lexers|transformers|huggingface_hub|setuptools
+UNUSED := tests?|testing|_inductor|networkx|fontTools|lexers|transformers|huggingface_hub|setuptools|sympy|numba|statsmodels|nltk|mypyc?|narwhals|onnxruntime
 COMPILE := $(BIN)/python -m compileall -qq -x '/($(UNUSED))/'
 
 # PyTorch comes first and by its exact version: a range could bring a build for another accelerator, gigabytes of it.
