@@ -6,12 +6,13 @@ from typing import Any
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
+from models.corpora import CorpusError
 from models.labelled import load_labelled
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, Manifest, read_manifest
 from models.network_weights import quantise, read_weights
 from models.paired import compare_on
 from models.places import require_new
-from models.reports import write_report
+from models.reports import load_report, write_report
 from models.task_card import render_task_card
 from models.task_report import evaluate_task
 
@@ -31,8 +32,16 @@ def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     sizes = {"bytes_before": (path / WEIGHTS).stat().st_size, "bytes_after": (out / WEIGHTS).stat().st_size}
     report = {"data": posts.name} | sizes | compare_on(posts.corpus, [before, Bundle.load(out, "cpu")])
     if posts.task is not None:
-        write_report(out, evaluate_task(out, data) | {"int8": report}, render_task_card)
+        write_report(out, evaluate_task(out, data) | {"int8": report} | _bar(path), render_task_card)
     return report
+
+
+def _bar(path: Path) -> dict[str, Any]:
+    """What the recipe of the bundle in `path` is held to: its int8 form is, too."""
+    try:
+        return {key: value for key, value in load_report(path).items() if key == "must_reach"}
+    except CorpusError:
+        return {}
 
 
 def _write(path: Path, manifest: Manifest, out: Path) -> None:

@@ -130,7 +130,10 @@ def test_a_calibration_is_not_fitted_to_what_it_was_fitted_to(attention: Path, d
 
 
 def test_int8_has_a_card_of_its_own(attention: Path, data: Path, tmp_path: Path) -> None:
-    """Size and figures before and after stand on it, beside those of the test posts; an evaluation keeps them."""
+    """Size and figures before and after stand on it, beside those of the test posts; an evaluation keeps them.
+
+    It is held to what the recipe is held to.
+    """
     out = tmp_path / "int8"
     found = quantize(attention, out, data)
     assert found["data"] == "imdb held out"
@@ -145,6 +148,7 @@ def test_int8_has_a_card_of_its_own(attention: Path, data: Path, tmp_path: Path)
     accuracy = found["accuracy"]
     assert f"| accuracy | {accuracy['first']:.4f} | {accuracy['second']:.4f} | {accuracy['difference']:+.4f} |" in card
     assert "MiB with int8 matrices" in card
+    assert f"The recipe is held to: {load_report(attention)['must_reach']}." in card
     assert "int8" not in (attention / CARD).read_text(encoding="utf-8")
 
 
