@@ -6,6 +6,7 @@ from typing import Any
 from models import linear_words
 from models.manifest import Manifest
 from models.model_card import class_table, render
+from models.recipe import find_recipe, list_recipes, read_tree
 
 HISTORY_COLUMNS = ("loss", "development_loss", "accuracy", "macro_recall")
 RUN_COLUMNS = ("run", "runs", "accuracy", "macro recall", "macro F1", "best accuracy held out", "the seed says")
@@ -16,10 +17,10 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     recipe = manifest.trained["recipe"]
     first = report["sets"][report["headline_set"]]["network"]
     is_linear = manifest.network.get("kind") == linear_words.KIND
-    is_int8 = "quantized_from" in manifest.trained
+    is_int8, task = "quantized_from" in manifest.trained, _other_task(recipe)
     return CARD_TEXT.format(
         name=manifest.name,
-        description=recipe["description"],
+        description=recipe["description"] + (f", on the posts of the task `{task}` instead" if task else ""),
         classes=", ".join(manifest.classes),
         languages=", ".join(manifest.languages),
         network=_in_words(manifest),
@@ -28,7 +29,8 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         stored="with int8 matrices" if is_int8 else "in fp16",
         reading=_reading(recipe),
         recipe=recipe["name"],
-        scale="" if manifest.trained.get("scale", "full") == "full" else " --scale small",
+        options=(f" --task {task}" if task else "")
+        + ("" if manifest.trained.get("scale", "full") == "full" else " --scale small"),
         seed=recipe["seed"],
         training_posts=manifest.trained["training_posts"],
         held_out=manifest.trained["held_out_posts"],
@@ -42,6 +44,12 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         words=_words(report.get("words", {})),
         runs="".join(f"{line}\n" for line in run_lines(report)),
     )
+
+
+def _other_task(recipe: Mapping[str, Any]) -> str:
+    """The task that a shipped recipe learnt in place of its own; empty where it is its own."""
+    name, task = recipe["name"], recipe["task"]
+    return task if name in list_recipes() and read_tree(find_recipe(name)).get("task", task) != task else ""
 
 
 def _in_words(manifest: Manifest) -> str:
@@ -166,7 +174,7 @@ CARD_TEXT = """# {name}
 {network}; {parameters:,} parameters, {mebibytes:.1f} MiB {stored}. {reading}
 
 ## What it was trained on
-`sentiment-monitor model train {recipe}{scale}`, seed {seed}, with {files}: {training_posts:,} posts to train on, and
+`sentiment-monitor model train {recipe}{options}`, seed {seed}, with {files}: {training_posts:,} posts to train on, and
 {held_out:,} held out {purpose}. The test posts were read when it was done, by each run once, and chose nothing.{start}
 {history}
 ## How good it is

@@ -57,6 +57,17 @@ def test_training_leaves_a_whole_bundle(trained: Path, data: Path) -> None:
     assert again["sets"] == report["sets"]
 
 
+def test_a_card_tells_of_another_task(data: Path, tmp_path: Path) -> None:
+    """How the bundle is made again, and that it is not of the recipe's own posts."""
+    out = train("bow-svm", data, tmp_path / "words", scale="small", with_variants=False, task="tweets3")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert ", on the posts of the task `tweets3` instead." in card
+    assert "`sentiment-monitor model train bow-svm --task tweets3 --scale small`" in card
+    own = (train("bow-svm", data, tmp_path / "own", scale="small", with_variants=False) / "README.md").read_text()
+    assert "of the task" not in own
+    assert "--task" not in own
+
+
 def test_figures_equal_scikit_learn(trained: Path, data: Path) -> None:
     """What the report says is what scikit-learn says of its own pipeline, fitted to the same posts."""
     manifest = read_manifest(trained)

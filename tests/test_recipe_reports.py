@@ -38,7 +38,8 @@ def test_a_kept_card_reaches_its_bar(path: Path) -> None:
     card = path.read_text(encoding="utf-8")
     bar = re.search(r"^The recipe is held to: (.*?(0\.\d+).*)$", card, re.MULTILINE)
     if bar is None:
-        assert path.stem in {"imdb-ablation", "text-cnn"}  # nothing is asked of these
+        is_of_others = path.stem.startswith("social-")  # on posts that are not its recipe's own
+        assert is_of_others or path.stem in {"imdb-ablation", "text-cnn"}  # nothing is asked of these
         return
     measure = "macro recall" if "macro recall" in bar[1] else "accuracy"
     assert main_figures(card)[measure] >= float(bar[2])
