@@ -29,8 +29,8 @@ setup: $(VENV)/.runs ## only makes .venv with what the program needs
 run: $(VENV)/.runs ## the demo; make run ARGS="run --config my.yaml" runs your own
 	@exec $(BIN)/python -m monitor $(or $(ARGS),demo)
 
-test: $(VENV)/$(if $(filter yes,$(LONG)),.oracles,.tests) ## every test but the long ones, with LONG=yes these too; make test ARGS="-k slack" only some
-	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) $(if $(filter yes,$(LONG)),,-m "not long") $(ARGS)
+test: $(VENV)/$(if $(filter-out no 0 false,$(LONG)),.oracles,.tests) ## every test but the long ones, with LONG=yes these too; make test ARGS="-k slack" only some
+	@exec $(BIN)/python -m pytest -n $(WORKERS) $(BY_FILE) $(if $(filter-out no 0 false,$(LONG)),,-m "not long") $(ARGS)
 
 test-long: $(VENV)/.oracles ## a crash at every step, three replicas under every fault, every recipe, twenty thousand real posts: three minutes more
 	@exec $(BIN)/python -m pytest -n 2 $(BY_FILE) -m long $(ARGS)

@@ -1,4 +1,4 @@
-"""Labelled posts that bundles are looked at with where nobody names any: none that they learnt from."""
+"""Labelled posts that bundles are looked at with where nobody names any: none that they say they learnt from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from models.corpora import Corpus, CorpusError, find_data, load_csv, load_develo
 from models.manifest import Manifest
 from models.tasks import TASKS, Split, load_task
 
+TWEETS = "development tweets"
 DEVELOPMENT_POSTS = 3_000  # as the shipped recipe holds them out
 LEARNT_TWEETS = "semeval"  # the task that learns from the tweets out of which these come
 
@@ -27,8 +28,8 @@ def load_labelled(data: Path | None, bundles: Sequence[Manifest]) -> LabelledPos
 
     `data` is the CSV, or the folder of the corpora (default `SENTIMENT_DATA`). Bundles of one task and split, made of
     the files that lie there, held out its development posts: for early stopping where they are networks, and for the
-    calibration. Others are asked about the development tweets of the shipped recipe. Raises CorpusError, also where one
-    of them learnt from these.
+    calibration. Others are asked about the development tweets of the shipped recipe, which recipes of several corpora
+    hold out as long as they hold out as many. Raises CorpusError, also where one of them learnt from these.
     """
     place = find_data(data)
     if place.is_file():
@@ -39,12 +40,25 @@ def load_labelled(data: Path | None, bundles: Sequence[Manifest]) -> LabelledPos
         split = load_task(task, place, number)
         if all(_is_made_of(bundle, split) for bundle in bundles):
             return LabelledPosts(f"{task} held out", split.development, task)
-    learnt = [bundle.name for bundle in bundles if _recipe_of(bundle).get("task") == LEARNT_TWEETS]
+    learnt = [bundle.name for bundle in bundles if LEARNT_TWEETS in tasks_of(bundle) or _is_fitted_to_tweets(bundle)]
     if learnt:
         raise CorpusError(
-            f"{learnt[0]} learnt from the tweets that others are compared on: name labelled posts with --data"
+            f"{learnt[0]} learnt from the tweets that others are compared on, or was calibrated on them:"
+            " name labelled posts with --data"
         )
-    return LabelledPosts("development tweets", load_development(place, DEVELOPMENT_POSTS))
+    return LabelledPosts(TWEETS, load_development(place, DEVELOPMENT_POSTS))
+
+
+def tasks_of(bundle: Manifest) -> list[str]:
+    """The tasks whose posts a bundle learnt, its own and those of the bundles that it started from."""
+    start, task = bundle.trained.get("start"), _recipe_of(bundle).get("task")
+    earlier = start.get("tasks", []) if isinstance(start, Mapping) else []
+    return [*([task] if isinstance(task, str) and not bundle.trained.get("own_posts") else []), *earlier]
+
+
+def _is_fitted_to_tweets(bundle: Manifest) -> bool:
+    fitted = bundle.trained.get("calibrated")
+    return isinstance(fitted, Mapping) and fitted.get("data") == TWEETS
 
 
 def _task_of(bundle: Manifest) -> tuple[str, int] | None:

@@ -36,7 +36,7 @@ GROUPS = (*PATTERNS, UNKNOWN_WORDS)
 class Group:
     """`mistakes` confident mistakes are in it, that `share` of all; `share_of_correct` of the correct posts are too.
 
-    `examples`: (text, label, predicted). A share of no posts is None.
+    `examples`: (text, label, predicted); `data`: what the posts are called. A share of no posts is None.
     """
 
     name: str
@@ -44,12 +44,14 @@ class Group:
     share: float | None
     share_of_correct: float | None
     examples: tuple[tuple[str, str, str], ...]
+    data: str
 
 
 def group_mistakes(path: Path, data: Path | None, confident: float = CONFIDENT, n_examples: int = 3) -> list[Group]:
     """The groups of a bundle's mistakes at `confident` or more, `all` first, `none of these` last."""
     bundle = Bundle.load(path, "cpu")
-    corpus = load_labelled(data, [read_manifest(path)]).corpus
+    posts = load_labelled(data, [read_manifest(path)])
+    corpus = posts.corpus
     if len(bundle.classes) == 2:
         corpus = corpus.select(i for i, label in enumerate(corpus.labels) if CLASSES[label] != "neutral")
     predicted, truth = predictions(bundle, corpus.texts), np.array(corpus.labels)
@@ -63,7 +65,7 @@ def group_mistakes(path: Path, data: Path | None, confident: float = CONFIDENT, 
         inside = [i for i in wrong if name in groups[i]]
         n_right = sum(name in groups[i] for i in right)
         examples = [(corpus.texts[i], CLASSES[truth[i]], CLASSES[predicted[i]]) for i in inside[:n_examples]]
-        return Group(name, len(inside), _share(len(inside), wrong), _share(n_right, right), tuple(examples))
+        return Group(name, len(inside), _share(len(inside), wrong), _share(n_right, right), tuple(examples), posts.name)
 
     return [group(name) for name in ("all", *GROUPS, "none of these")]
 

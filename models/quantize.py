@@ -1,5 +1,6 @@
 """A bundle whose matrices are int8: half a network's bytes; engines compute as before, from the weights read back."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
 from models.corpora import CorpusError
-from models.labelled import load_labelled
+from models.labelled import LabelledPosts, load_labelled
 from models.manifest import CALIBRATION, TOKENIZER, WEIGHTS, Manifest, read_manifest
 from models.network_weights import quantise, read_weights
 from models.paired import compare_on
@@ -22,13 +23,22 @@ def quantize(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
 
     On the posts of `labelled.load_labelled`. Where these are what a task's bundle held out, it gets report and card
     with these figures and those of the task's test posts; others have theirs by `model evaluate`. Raises BundleError,
-    CorpusError, both before anything is written.
+    CorpusError; nothing is left in `out` then.
     """
     manifest = read_manifest(path)
     before = Bundle.load(path, "cpu")
     posts = load_labelled(data, [manifest])
     require_new(out)
-    _write(path, manifest, out)
+    try:
+        _write(path, manifest, out)
+        return _measured(path, before, out, posts, data)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # or another call would be told that it is there already
+        raise
+
+
+def _measured(path: Path, before: Bundle, out: Path, posts: LabelledPosts, data: Path | None) -> dict[str, Any]:
+    """The figures of `quantize`, those of a task's bundle in its folder, too."""
     sizes = {"bytes_before": (path / WEIGHTS).stat().st_size, "bytes_after": (out / WEIGHTS).stat().st_size}
     report = {"data": posts.name} | sizes | compare_on(posts.corpus, [before, Bundle.load(out, "cpu")])
     if posts.task is not None:

@@ -1,6 +1,7 @@
 """A bundle's calibration fitted anew on labelled posts that it was not trained on, written as another bundle."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,22 @@ def recalibrate(path: Path, out: Path, data: Path | None) -> dict[str, Any]:
     The posts are those of a CSV, or the development tweets of the shipped recipe; a two-class bundle takes those with a
     side. Returns what the two
     calibrations make of the same posts: for the new one each fifth of them is measured with what the other four gave.
-    Report and card of the old bundle are not copied: they would tell of other probabilities. Raises BundleError
-    where `out` exists, CorpusError for too few posts of a class,
-    and for a bundle of a task where no CSV is named: what it held out fitted the calibration that it has.
+    Report and card of the old bundle are not copied: they would tell of other probabilities. Raises BundleError where
+    `out` exists, CorpusError for too few posts of a class, and for a bundle of a task where no CSV is named: what it
+    held out fitted the calibration that it has.
     """
     require_new(out)
     bundle = Bundle.load(path, "cpu")
     labelled = load_labelled(data, [read_manifest(path)])
     if labelled.task is not None:
-        raise CorpusError(f"{path.name} held out posts of {labelled.task} for its calibration: name others with --data")
+        raise CorpusError(
+            f"{read_manifest(path).name} held out posts of {labelled.task} for its calibration: name others with --data"
+        )
     corpus = _posts(labelled.corpus, len(bundle.classes))
     truth = np.array([bundle.classes.index(CLASSES[label]) for label in corpus.labels], np.int64)
     logits = bundle.logits(corpus.texts)
     fitted = fit_calibration(logits, truth)
-    _write(path, out, fitted, len(corpus))
+    _write(path, out, fitted, {"data": labelled.name, "posts": len(corpus)})
     measured = {
         "before": _measure(bundle.calibration.apply(logits), truth),
         "after": _measure(_out_of_fold(corpus, logits, truth), truth),
@@ -77,11 +80,11 @@ def _posts(corpus: Corpus, n_classes: int) -> Corpus:
     return chosen
 
 
-def _write(path: Path, out: Path, fitted: Calibration, n_posts: int) -> None:
+def _write(path: Path, out: Path, fitted: Calibration, posts: Mapping[str, Any]) -> None:
     manifest = read_manifest(path)
     shutil.copytree(path, out, ignore=shutil.ignore_patterns(REPORT, CARD, "*.png"))
     fitted.save(out / CALIBRATION)
-    note = {"of": f"{manifest.name}@{manifest.sha256[:8]}", "posts": n_posts}
+    note = {"of": f"{manifest.name}@{manifest.sha256[:8]}", **posts}
     name = out.name or out.resolve().name
     write_manifest(out, replace(manifest, name=name, trained={**manifest.trained, "calibrated": note}))
     read_manifest(out)

@@ -11,6 +11,7 @@ from models.protocol import epoch_of
 from models.recipe import find_recipe, read_recipe
 
 RECIPE = "social-gru"
+TAKES = "of these the posts of sources with all three classes, and generated ones"
 
 
 def corpora() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from models import linear_words
 from models.manifest import Manifest
 from models.model_card import class_table, render
-from models.recipe import find_recipe, list_recipes, read_tree
+from models.tasks import TASKS
 
 HISTORY_COLUMNS = ("loss", "development_loss", "accuracy", "macro_recall")
 RUN_COLUMNS = ("run", "runs", "accuracy", "macro recall", "macro F1", "best accuracy held out", "the seed says")
@@ -17,10 +17,12 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
     recipe = manifest.trained["recipe"]
     first = report["sets"][report["headline_set"]]["network"]
     is_linear = manifest.network.get("kind") == linear_words.KIND
-    is_int8, task = "quantized_from" in manifest.trained, _other_task(recipe)
+    is_int8, task = "quantized_from" in manifest.trained, recipe["task"] if manifest.trained.get("other_task") else ""
     return CARD_TEXT.format(
         name=manifest.name,
-        description=recipe["description"] + (f", on the posts of the task `{task}` instead" if task else ""),
+        description=f"The network of `{recipe['name']}` on posts of the task `{task}`"
+        if task
+        else recipe["description"],
         classes=", ".join(manifest.classes),
         languages=", ".join(manifest.languages),
         network=_in_words(manifest),
@@ -36,7 +38,7 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         held_out=manifest.trained["held_out_posts"],
         purpose="for " + ("" if is_linear else "early stopping and for ") + "the calibration",
         start=_start(manifest) + _afterwards(manifest),
-        files=", ".join(manifest.trained.get("data_sha256", {})),
+        files=", ".join(manifest.trained.get("data_sha256", {})) + _of_these(manifest),
         table=render(report),
         class_table=class_table(first),
         history=_history(manifest.trained.get("history", [])),
@@ -44,12 +46,6 @@ def render_task_card(manifest: Manifest, report: Mapping[str, Any]) -> str:
         words=_words(report.get("words", {})),
         runs="".join(f"{line}\n" for line in run_lines(report)),
     )
-
-
-def _other_task(recipe: Mapping[str, Any]) -> str:
-    """The task that a shipped recipe learnt in place of its own; empty where it is its own."""
-    name, task = recipe["name"], recipe["task"]
-    return task if name in list_recipes() and read_tree(find_recipe(name)).get("task", task) != task else ""
 
 
 def _in_words(manifest: Manifest) -> str:
@@ -75,10 +71,20 @@ def _start(manifest: Manifest) -> str:
     return "" if vectors == "none" else f"\nIts first word vectors are {vectors}."
 
 
+def _of_these(manifest: Manifest) -> str:
+    """Which of the posts in the files a task takes, where it says so."""
+    task = TASKS.get(manifest.trained["recipe"]["task"])
+    return f" ({task.takes})" if task and task.takes and not manifest.trained.get("own_posts") else ""
+
+
 def _afterwards(manifest: Manifest) -> str:
     """What was made of the bundle once it was trained."""
     trained = manifest.trained
-    told = ["`model quantize` made its matrices int8 afterwards."] if "quantized_from" in trained else []
+    told = (
+        ["`model quantize` made its matrices int8 afterwards, and read the test posts again."]
+        if "quantized_from" in trained
+        else []
+    )
     if "calibrated" in trained:
         told.append(f"`model calibrate` fitted its probabilities anew to {trained['calibrated']['posts']:,} posts.")
     return "".join(f"\n{sentence}" for sentence in told)

@@ -77,6 +77,7 @@ class Variant:
     recipe: TaskRecipe
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed_says: str = ""
+    is_on_another_task: bool = False  # than the recipe's own
 
 
 def is_task_recipe(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.corpora import Corpus
 from models.fitting import Checkpoint, Fitter, Labelled, Posts, Start, write_bundle
+from models.labelled import tasks_of
 from models.linear_fit import check_linear, fit_linear
 from models.manifest import CLASSES_TWO, MANIFEST, REPORT, BundleError, file_sha256, read_manifest
 from models.neural_fit import fit_network
@@ -90,7 +91,8 @@ def _variants(path: Path, options: Options) -> list[Variant]:
 def variant_on(variant: Variant, task: str) -> Variant:
     """The same network on the posts of another task, once each; the seed's figures and the bar are of its own task."""
     loss = variant.recipe.loss if find_task(task).classes == CLASSES_TWO else "cross_entropy"
-    return _without_seed(replace(variant, recipe=replace(variant.recipe, task=task, loss=loss, repeats=Repeats())))
+    recipe = replace(variant.recipe, task=task, loss=loss, repeats=Repeats())
+    return _without_seed(replace(variant, recipe=recipe, is_on_another_task=task != variant.recipe.task))
 
 
 def _without_seed(variant: Variant) -> Variant:
@@ -153,8 +155,14 @@ def _run(run: Run, split: Split, start: Start, options: Options) -> None:
         trained["beside_sha256"] = dict(split.beside)
     if is_own(options.data, recipe.task):
         trained["own_posts"] = True
+    elif run.variant.is_on_another_task:
+        trained["other_task"] = True
     if start.manifest is not None:
-        trained["start"] = {"name": start.manifest.name, "sha256": start.manifest.sha256}
+        trained["start"] = {
+            "name": start.manifest.name,
+            "sha256": start.manifest.sha256,
+            "tasks": tasks_of(start.manifest),
+        }
     write_bundle(run.folder, recipe, split.classes, fitted, posts, trained)
     LOG.info("measuring %s", run.folder.name)
     write_report(run.folder, report_on_task(run.folder, split.test_name, split.read_test()), render_task_card)

@@ -58,7 +58,7 @@ class Task:
     """A task's classes, how many divisions its figure is the mean of, and who reads one: (folder, its number).
 
     `files` names those that lie in the folder of the corpora; `beside` gives the others that its posts depend on, by
-    name.
+    name. `takes` says in words which posts of the files these are, where not all are taken.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +66,7 @@ class Task:
     files: Callable[[], tuple[str, ...]]
     read: Callable[[Path, int], tuple[Corpus, Callable[[], Corpus]]]
     beside: Callable[[], Mapping[str, Path]] = dict
+    takes: str = ""
 
 
 def class_indices(corpus: Corpus, classes: tuple[str, ...]) -> IntArray:
@@ -229,6 +230,7 @@ TASKS: Mapping[str, Task] = {
         social_posts.corpora,
         social_posts.read_social,
         social_posts.files_beside,
+        social_posts.TAKES,
     ),
     "uci": Task(CLASSES_TWO, N_FOLDS, _named(FILES["uci"]), _uci),
 }

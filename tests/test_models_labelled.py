@@ -1,4 +1,4 @@
-"""Where nobody names posts, bundles are compared, calibrated and made int8 on what they held out themselves."""
+"""Where nobody names posts, bundles are compared, searched for mistakes and made int8 on what they held out."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ import yaml
 from cli_runs import make_cli
 from test_models_tasks import data, sided
 from test_models_tasks_train import tiny
-from tiny_models import make_bundle, one_thread, write_labelled
+from tiny_models import labelled_rows, make_bundle, one_thread, write_labelled
 
 from models.bundle import Bundle, save_bundle
 from models.calibration import Calibration
@@ -69,8 +69,25 @@ def test_who_learnt_from_the_development_tweets_is_not_asked_about_them(words: P
     """Beside a bundle of another task its figures would be of what it learnt; alone it has posts held out."""
     learnt = read_manifest(train_words(data, words.parent / "learnt", task="semeval"))
     assert load_labelled(data, [learnt]).task == "semeval"
-    with pytest.raises(CorpusError, match="learnt learnt from the tweets that others are compared on"):
-        load_labelled(data, [read_manifest(words), learnt])
+    further = replace(learnt, name="further", trained={**learnt.trained, "recipe": {}, "start": {"tasks": ["semeval"]}})
+    calibrated = replace(learnt, name="fitted", trained={"calibrated": {"data": "development tweets"}})
+    for bundle in (learnt, further, calibrated):
+        with pytest.raises(CorpusError, match=f"{bundle.name} learnt from the tweets that others are compared on, or"):
+            load_labelled(data, [read_manifest(words), bundle])
+    own = write_labelled(words.parent / "mine.csv", sided(150, 9))
+    other = read_manifest(train_words(own, words.parent / "other", task="semeval"))
+    assert load_labelled(data, [read_manifest(words), other]).name == "development tweets"
+
+
+def test_a_bundle_says_what_it_was_calibrated_on(data: Path, tmp_path: Path) -> None:
+    """Fitted to the development tweets, it is not asked about them."""
+    bundle = make_bundle(tmp_path / "tiny")
+    manifest = read_manifest(bundle)
+    assert load_labelled(data, [manifest]).name == "development tweets"
+    rows = [(f"{text} {i}", label) for i, (text, label) in enumerate(labelled_rows(300, 12))]
+    recalibrate(bundle, tmp_path / "own", write_labelled(tmp_path / "mine.csv", rows))
+    assert read_manifest(tmp_path / "own").trained["calibrated"]["data"] == "mine"
+    assert load_labelled(data, [read_manifest(tmp_path / "own")]).name == "development tweets"
 
 
 STRANGE: dict[str, dict[str, Any]] = {
@@ -182,3 +199,19 @@ def test_of_other_bundles_the_figures_are_printed_alone(data: Path, tmp_path: Pa
     told = json.loads(cli.ok("model", "quantize", "tiny", "--out", str(tmp_path / "small"), "--json"))
     assert told["data"] == "development tweets"
     assert not (tmp_path / "small" / CARD).exists()
+
+
+def test_nothing_is_left_of_an_int8_bundle_that_was_not_measured(
+    words: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the middle, the same command goes through the next time."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("models.quantize.write_report", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quantize(words, tmp_path / "small", data)
+    assert not (tmp_path / "small").exists()
+    quantize(words, tmp_path / "small", data)

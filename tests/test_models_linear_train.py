@@ -61,11 +61,15 @@ def test_a_card_tells_of_another_task(data: Path, tmp_path: Path) -> None:
     """How the bundle is made again, and that it is not of the recipe's own posts."""
     out = train("bow-svm", data, tmp_path / "words", scale="small", with_variants=False, task="tweets3")
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert ", on the posts of the task `tweets3` instead." in card
+    assert "The network of `bow-svm` on posts of the task `tweets3`." in card
     assert "`sentiment-monitor model train bow-svm --task tweets3 --scale small`" in card
-    own = (train("bow-svm", data, tmp_path / "own", scale="small", with_variants=False) / "README.md").read_text()
-    assert "of the task" not in own
-    assert "--task" not in own
+    again = train("bow-svm", data, tmp_path / "again", scale="small", with_variants=False, task="imdb")
+    mine = write_labelled(tmp_path / "mine.csv", noisy(150))
+    own = train("bow-svm", mine, tmp_path / "own", scale="small", with_variants=False, task="tweets3")
+    for folder in (again, own):
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "of the task" not in card
+        assert "--task" not in card
 
 
 def test_figures_equal_scikit_learn(trained: Path, data: Path) -> None:

@@ -49,7 +49,8 @@ def calibrate(
     Keep the file: labels count for the bundle that scored them, and after another bundle the command is run again.
 
     With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to the
-    development tweets of the shipped bundle's recipe, which is no choice for a bundle of one task. Take posts that the
+    development tweets of the shipped bundle's recipe, which is no choice for a bundle of one task and is refused
+    where it held out posts of its own. Take posts that the
     bundle was not trained on.
     """
     if (labels is None) == (out is None):

@@ -30,7 +30,7 @@ def compare(config_path: Path, first: str, second: str, data: Path | None, *, as
 
     The difference is SECOND less FIRST. Without a CSV the posts are those that both bundles held out, where they are of
     one task and split and learnt from its own posts, else the 3,000 development tweets that the shipped bundle's recipe
-    was chosen on. A two-class bundle is compared on posts with a side.
+    was chosen on, unless one learnt from these. A two-class bundle is compared on posts with a side.
     """
     config = load_config(config_path)
     with told_as_config_errors():
@@ -112,6 +112,8 @@ def errors(config_path: Path, bundle: str | None, data: Path | None, confident: 
         groups = mistakes.group_mistakes(find_bundle(bundle or config.scoring.bundle, config), data, confident)
     rows = [{"group": g.name, **asdict(g)} for g in groups]
     print_rows(("group", "mistakes", "share", "share_of_correct"), rows, as_json=as_json)
+    if not as_json:
+        click.echo(f"of the posts {groups[0].data}")
     if not as_json and not groups[0].mistakes:
         click.echo(f"No mistake has a probability of {confident:g} or more.", err=True)
     if not as_json and is_terminal():
