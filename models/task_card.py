@@ -80,11 +80,7 @@ def _of_these(manifest: Manifest) -> str:
 def _afterwards(manifest: Manifest) -> str:
     """What was made of the bundle once it was trained."""
     trained = manifest.trained
-    told = (
-        ["`model quantize` made its matrices int8 afterwards, and read the test posts again."]
-        if "quantized_from" in trained
-        else []
-    )
+    told = ["`model quantize` made its matrices int8 afterwards."] if "quantized_from" in trained else []
     if "calibrated" in trained:
         told.append(f"`model calibrate` fitted its probabilities anew to {trained['calibrated']['posts']:,} posts.")
     return "".join(f"\n{sentence}" for sentence in told)
@@ -106,7 +102,8 @@ def _int8_lines(paired: Mapping[str, Any]) -> Iterator[str]:
     if not paired:
         return
     yield "\n## Before and after int8"
-    yield f"On {paired['posts']:,} posts ({paired['data']}); {paired['different_predictions']:,} got another label:"
+    yield f"On {paired['posts']:,} posts ({paired['data']}); {paired['different_predictions']:,} got another label"
+    yield "(the test posts above were read again by the int8 bundle alone):"
     yield "\n| measure | before | after | difference | 95% interval |\n|---|---|---|---|---|"
     yield f"| bytes of weights | {paired['bytes_before']:,} | {paired['bytes_after']:,} |  |  |"
     for name in ("accuracy", "macro_recall"):

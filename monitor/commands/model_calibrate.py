@@ -50,8 +50,7 @@ def calibrate(
 
     With --out: a copy of the bundle whose calibration is fitted to the posts of --data, or without it to the
     development tweets of the shipped bundle's recipe, which is no choice for a bundle of one task and is refused
-    where it held out posts of its own. Take posts that the
-    bundle was not trained on.
+    where it held out posts of its own. Take posts that the bundle was not trained on.
     """
     if (labels is None) == (out is None):
         raise click.UsageError("give either --labels (correct brands) or --out (write a bundle)")

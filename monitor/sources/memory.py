@@ -81,8 +81,8 @@ class MemoryPositions:
 class MemorySource:
     """A source whose messages are lists of bytes, one per partition.
 
-    `rebalance` and `away` script what befalls it. `rebalance` may be called by any thread: like a broker's,
-    it falls between two calls of the owner, never into the middle of one.
+    `rebalance` and `away` script what befalls it. `rebalance` may be called by any thread: like a broker's, it
+    falls between two calls of the owner, never into the middle of one.
     """
 
     kind = "memory"
